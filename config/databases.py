@@ -1,0 +1,185 @@
+"""The environment's DATABASE_* variables, read into Django's DATABASES.
+
+Pure: reads the mapping it is given, opens nothing. Which rows live in which of these databases is
+decided by the router, not here.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from django.core.exceptions import ImproperlyConfigured
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+
+__all__ = ["PRIMARY", "any_url", "databases"]
+
+PRIMARY = "default"
+
+_FIXED = {"DATABASE_PRIMARY_URL": PRIMARY, "DATABASE_ANALYTICS_URL": "analytics"}
+_SHARD = re.compile(r"DATABASE_SHARD_([1-9]\d*)_URL", re.ASCII)
+_FORM = "postgresql://user:password@host:5432/database?schema=public&sslmode=require"
+
+# A server that is down must fail its callers within seconds. libpq waits without end by default,
+# the pool for 30 s.
+_CONNECT_TIMEOUT = 3  # seconds
+_POOL_TIMEOUT = 5.0  # seconds
+
+
+def any_url(environ: Mapping[str, str]) -> bool:
+    """Say whether the environment names any server of its own."""
+    return bool(_url_variables(environ))
+
+
+def databases(
+    environ: Mapping[str, str], *, embedded: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
+    """Return DATABASES from `environ`, or from the `embedded` URLs (alias -> URL) if it names none.
+
+    Raises ImproperlyConfigured with the name of the variable that is malformed or missing. No
+    message carries a password.
+    """
+    pool = _pool_options(environ)
+    variables = _url_variables(environ)
+    if variables:
+        _require_all(variables)
+        urls = {alias: (variable, environ[variable]) for variable, alias in variables.items()}
+    else:
+        urls = {alias: (f"the embedded {alias}", url) for alias, url in embedded.items()}
+    configured = {
+        alias: _database(variable, url, alias=alias, pool=pool)
+        for alias, (variable, url) in sorted(urls.items(), key=lambda item: _position(item[0]))
+    }
+    _require_distinct(configured, {alias: variable for alias, (variable, _) in urls.items()})
+    return configured
+
+
+def _url_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Map each URL variable that is set to its alias."""
+    found = {}
+    for variable in environ:
+        if not environ[variable]:
+            continue  # `VARIABLE=` in a compose file means "not set"
+        if shard := _SHARD.fullmatch(variable):
+            found[variable] = f"shard_{shard[1]}"
+        elif variable in _FIXED:
+            found[variable] = _FIXED[variable]
+        elif variable.startswith("DATABASE_SHARD_"):
+            raise ImproperlyConfigured(
+                f"{variable} is not a variable that is read. A shard is declared as "
+                f"DATABASE_SHARD_<n>_URL with n = 1, 2, 3, …"
+            )
+    return found
+
+
+def _require_all(variables: Mapping[str, str]) -> None:
+    missing = [variable for variable in _FIXED if variable not in variables]
+    if not any(_SHARD.fullmatch(variable) for variable in variables):
+        missing.append("DATABASE_SHARD_1_URL")
+    if missing:
+        raise ImproperlyConfigured(
+            f"{', '.join(sorted(variables))} is set but {', '.join(missing)} is missing. Set them "
+            f"all, each as {_FORM}, or none to use the embedded servers."
+        )
+
+
+def _position(alias: str) -> tuple[int, int]:
+    """Order aliases as people list them: primary, analytics, shard_1, shard_2, … shard_10."""
+    if alias.startswith("shard_"):
+        return 2, int(alias.removeprefix("shard_"))
+    return (0 if alias == PRIMARY else 1), 0
+
+
+def _database(variable: str, url: str, *, alias: str, pool: dict[str, Any]) -> dict[str, Any]:
+    schema, parameters = _parse(variable, url)
+    name = parameters.pop("dbname", "")
+    if not name:
+        raise ImproperlyConfigured(f"{variable} names no database. Write it as {_FORM}.")
+    options: dict[str, Any] = {
+        "connect_timeout": _CONNECT_TIMEOUT,
+        "application_name": "django",
+        **{
+            key: parameters[key] for key in parameters.keys() - {"user", "password", "host", "port"}
+        },
+        "pool": pool,
+    }
+    if schema:
+        search_path = f"-c search_path={_escaped(schema)}"
+        options["options"] = f"{options.get('options', '')} {search_path}".strip()
+    return {
+        "ENGINE": "sharding.backend",
+        "NAME": name,
+        "USER": parameters.get("user", ""),
+        "PASSWORD": parameters.get("password", ""),
+        "HOST": parameters.get("host", ""),
+        "PORT": parameters.get("port", ""),
+        "OPTIONS": options,
+        # A connection that died while it lay in the pool is replaced before it is handed out.
+        "CONN_HEALTH_CHECKS": True,
+        # The slot map stands on the primary: its test database is made first.
+        "TEST": {"DEPENDENCIES": [] if alias == PRIMARY else [PRIMARY]},
+    }
+
+
+def _parse(variable: str, url: str) -> tuple[str, dict[str, Any]]:
+    """Split a URL into Prisma's `schema` parameter and libpq's own parameters."""
+    try:
+        parts = urlsplit(url)
+        query = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+        if parts.scheme not in ("postgresql", "postgres"):
+            raise ValueError("scheme")
+        rest = urlencode([(key, value) for key, value in query if key != "schema"])
+        parameters = conninfo_to_dict(urlunsplit(parts._replace(query=rest)))
+        _require_port(str(parameters.get("port", "")))
+    except (ValueError, ProgrammingError):
+        # Not chained: the parsers quote the part they could not read, which may be the password.
+        raise ImproperlyConfigured(
+            f"{variable} is not a PostgreSQL URL. Write it as {_FORM}; characters like @ / : # % "
+            f"in the password must be percent-encoded, and parameters after ? are those of libpq."
+        ) from None
+    return dict(query).get("schema", ""), parameters
+
+
+def _require_port(port: str) -> None:
+    if port and not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
+        raise ValueError("port")
+
+
+def _escaped(schema: str) -> str:
+    """Quote a schema for search_path, and that for libpq's `options`, where spaces separate."""
+    quoted = '"' + schema.replace('"', '""') + '"'
+    return quoted.replace("\\", "\\\\").replace(" ", "\\ ")
+
+
+def _pool_options(environ: Mapping[str, str]) -> dict[str, Any]:
+    smallest = _number(environ, "DATABASE_POOL_MIN", default=2, at_least=0)
+    largest = _number(environ, "DATABASE_POOL_MAX", default=5, at_least=1)
+    if smallest > largest:
+        raise ImproperlyConfigured(
+            f"DATABASE_POOL_MIN ({smallest}) is larger than DATABASE_POOL_MAX ({largest})."
+        )
+    return {"min_size": smallest, "max_size": largest, "timeout": _POOL_TIMEOUT}
+
+
+def _number(environ: Mapping[str, str], variable: str, *, default: int, at_least: int) -> int:
+    value = environ.get(variable) or str(default)
+    if not (value.isascii() and value.isdecimal() and int(value) >= at_least):
+        raise ImproperlyConfigured(
+            f"{variable} must be a whole number, {at_least} or more; it is {value!r}."
+        )
+    return int(value)
+
+
+def _require_distinct(configured: dict[str, dict[str, Any]], variables: dict[str, str]) -> None:
+    """Refuse two aliases for one database: its rows would be read twice, its tables made twice."""
+    seen: dict[tuple[str, ...], str] = {}
+    for alias, database in configured.items():
+        schema = database["OPTIONS"].get("options", "")
+        place = (*(str(database[key]) for key in ("HOST", "PORT", "NAME")), schema)
+        if place in seen:
+            raise ImproperlyConfigured(
+                f"{variables[seen[place]]} and {variables[alias]} name the same database. Each "
+                f"alias needs a database of its own."
+            )
+        seen[place] = alias

@@ -1,0 +1,92 @@
+"""Django's PostgreSQL backend, with two things that many databases need.
+
+An error about a lost or refused connection names its database; and a server that is down fails its
+callers at once, where the pool would let each of them wait for its whole timeout.
+"""
+
+from time import monotonic
+from types import TracebackType
+from typing import Any
+
+from django.db import OperationalError
+from django.db.backends.postgresql import base
+from django.db.utils import DatabaseErrorWrapper
+from django.utils.functional import cached_property
+from psycopg import pq
+from psycopg.conninfo import make_conninfo
+
+from sharding.errors import DatabaseUnavailable
+
+__all__ = ["DatabaseWrapper"]
+
+_PING_PARAMETERS = ("host", "hostaddr", "port", "service", "sslmode")
+_PING_TIMEOUT = 2  # seconds, the smallest that libpq knows
+_PING_AFTER = 1.0  # seconds without a sign of life
+
+# admin_shutdown, crash_shutdown, cannot_connect_now, too_many_connections
+_UNREACHABLE = {"57P01", "57P02", "57P03", "53300"}
+
+
+class NamingErrorWrapper(DatabaseErrorWrapper):
+    """Turns errors that mean "no connection" into DatabaseUnavailable."""
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if exc_type is None or exc_value is None:
+            return
+        try:
+            super().__exit__(exc_type, exc_value, traceback)
+        except OperationalError as error:
+            if not _means_unreachable(exc_value):
+                raise
+            raise unavailable(self.wrapper.alias, reason=str(error)) from exc_value
+
+
+class DatabaseWrapper(base.DatabaseWrapper):
+    """One connection to one database of the project."""
+
+    _sign_of_life: dict[str, float] = {}
+
+    @cached_property
+    def wrap_database_errors(self) -> NamingErrorWrapper:
+        return NamingErrorWrapper(self)
+
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        if self.pool and not self.pool.get_stats().get("pool_available"):
+            self._require_answer(conn_params)
+        connection = super().get_new_connection(conn_params)
+        self._sign_of_life[self.alias] = monotonic()
+        return connection
+
+    def _require_answer(self, conn_params: dict[str, Any]) -> None:
+        """Raise DatabaseUnavailable when the server does not answer; ask once a second at most."""
+        if monotonic() - self._sign_of_life.get(self.alias, -_PING_AFTER) < _PING_AFTER:
+            return
+        given = {key: conn_params[key] for key in _PING_PARAMETERS if key in conn_params}
+        conninfo = make_conninfo("", **given, connect_timeout=_PING_TIMEOUT)
+        answer = pq.PGconn.ping(conninfo.encode())
+        if answer == pq.Ping.NO_RESPONSE:
+            raise unavailable(self.alias, reason="its server does not answer")
+        if answer == pq.Ping.REJECT:
+            raise unavailable(self.alias, reason="its server is starting up or shutting down")
+        self._sign_of_life[self.alias] = monotonic()
+
+
+def unavailable(alias: str, *, reason: str) -> DatabaseUnavailable:
+    """Return the error that says which database is missing, and why."""
+    first_line = reason.strip().partition("\n")[0].rstrip(".")
+    return DatabaseUnavailable(
+        f"Database {alias} cannot be reached: {first_line}. Only what lives there is affected; "
+        f"check its server, then try again.",
+        alias=alias,
+    )
+
+
+def _means_unreachable(error: BaseException) -> bool:
+    # Errors without a code come from libpq or the pool, not from a server that answers.
+    code = getattr(error, "sqlstate", None)
+    return code is None or code in _UNREACHABLE or code.startswith("08")

@@ -1,0 +1,49 @@
+"""The one reader of this app's settings."""
+
+import re
+from collections.abc import Mapping
+
+from django.conf import settings
+
+from sharding.slots import SlotMap
+
+__all__ = ["analytics", "analytics_paths", "app_databases", "first_slot_map", "primary", "shards"]
+
+_SHARD = re.compile(r"shard_([1-9]\d*)", re.ASCII)
+
+
+def primary() -> str:
+    """The alias of the primary."""
+    return settings.PRIMARY_DATABASE
+
+
+def app_databases() -> Mapping[str, str]:
+    """App label -> alias, for apps whose models all live in one database other than the primary."""
+    return getattr(settings, "DATABASE_APPS", {})
+
+
+def analytics() -> str:
+    """The alias of the analytics database."""
+    return app_databases().get("analytics", "analytics")
+
+
+def analytics_paths() -> tuple[str, ...]:
+    """The prefixes of the URL paths whose requests work on the analytics database."""
+    return tuple(getattr(settings, "ANALYTICS_PATHS", ()))
+
+
+def shards() -> tuple[str, ...]:
+    """The aliases of all shards, `shard_<n>`, in the order of their numbers."""
+    numbers = (match for alias in settings.DATABASES if (match := _SHARD.fullmatch(alias)))
+    return tuple(match[0] for match in sorted(numbers, key=lambda match: int(match[1])))
+
+
+def first_slot_map() -> SlotMap:
+    """The map with which a new installation starts: SHARD_SLOTS, or even when that is unset.
+
+    Raises InvalidSlotMap. From the first `migrate` on, the table on the primary is the truth.
+    """
+    text = getattr(settings, "SHARD_SLOTS", "")
+    slot_map = SlotMap.parse(text) if text else SlotMap.even(shards())
+    slot_map.require_known(shards())
+    return slot_map

@@ -1,0 +1,116 @@
+"""The base class of models whose rows live on shards."""
+
+from collections.abc import Collection, Iterable
+from typing import Any, ClassVar, Self
+
+from django.db import models, router
+from django.db.models.signals import class_prepared, post_save, pre_save
+
+from sharding import slot_cache
+from sharding.context import use_shard
+from sharding.errors import ShardKeyChanged, ShardKeyRequired, WrongShard
+from sharding.orm.queryset import ShardedManager
+
+__all__ = ["ShardedModel"]
+
+
+class ShardedModel(models.Model):
+    """A model whose rows live on the shard that owns their key, the id of the user they belong to.
+
+    `shard_key` names the field that holds it: a UUIDField, or a foreign key to a sharded model
+    with the same key.
+    """
+
+    shard_key: ClassVar[str] = "user_id"
+
+    objects = ShardedManager()
+
+    class Meta:
+        abstract = True
+
+    @classmethod
+    def shard_key_attname(cls) -> str:
+        """The name of the attribute that holds the key's plain value."""
+        return cls._meta.get_field(cls.shard_key).attname
+
+    @property
+    def shard_key_value(self) -> Any:
+        """The key, or None while it is not set or was not loaded."""
+        # Not by attribute access: that would load a deferred key, and so route, and so come here.
+        return self.__dict__.get(self.shard_key_attname())
+
+    @classmethod
+    def from_db(cls, db: str | None, field_names: Collection[str], values: Collection[Any]) -> Self:
+        instance = super().from_db(db, field_names, values)
+        _remember_key(instance)
+        return instance
+
+    def refresh_from_db(
+        self,
+        using: str | None = None,
+        fields: Iterable[str] | None = None,
+        from_queryset: models.QuerySet[Self] | None = None,
+    ) -> None:
+        using = using or router.db_for_read(type(self), instance=self)
+        super().refresh_from_db(using=using, fields=fields, from_queryset=from_queryset)
+
+    def validate_unique(self, exclude: Collection[str] | None = None) -> None:
+        """Look for duplicates on this row's own shard; without a key there is none to look on."""
+        key = self.shard_key_value
+        if key is not None:
+            with use_shard(slot_cache.get_shard_for_user_id(key)):
+                super().validate_unique(exclude=exclude)
+
+
+def _remember_key(instance: ShardedModel) -> None:
+    key = instance.shard_key_value
+    if key is not None:
+        instance._state.stored_shard_key = key  # type: ignore[attr-defined]
+
+
+def _require_own_shard(
+    sender: type[ShardedModel], instance: ShardedModel, using: str, **kwargs: object
+) -> None:
+    """Refuse to save a row where no keyed query would find it.
+
+    A signal, because loaddata calls Model.save_base past any override.
+    """
+    key = sender._meta.get_field(sender.shard_key).to_python(instance.shard_key_value)
+    name = sender._meta.label
+    if key is None:
+        raise ShardKeyRequired(
+            f"{name} without {sender.shard_key} cannot be saved: its key decides the shard. "
+            f"Set it first."
+        )
+    stored = getattr(instance._state, "stored_shard_key", key)
+    if stored != key and not instance._state.adding:
+        raise ShardKeyChanged(
+            f"{sender.shard_key} of {name} pk={instance.pk} was changed from {stored} to {key}. "
+            f"Saving would leave a second row on another shard. Create a new object with the new "
+            f"key, then delete the old one."
+        )
+    owner = slot_cache.get_shard_for_user_id(key)
+    if using != owner:
+        raise WrongShard(
+            f"{name} with {sender.shard_key}={key} belongs on {owner} and was to be saved on "
+            f"{using}. Save it without `using`: the router knows the shard."
+        )
+
+
+def _after_save(sender: type[ShardedModel], instance: ShardedModel, **kwargs: object) -> None:
+    _remember_key(instance)
+
+
+def _prepare(sender: type[models.Model], **kwargs: object) -> None:
+    if not issubclass(sender, ShardedModel):
+        return
+    # save(), refresh_from_db() and cascades go through the base manager. Not left to Meta: a child
+    # with a Meta of its own would lose it. Migrations read original_attrs.
+    sender._meta.base_manager_name = "objects"
+    sender._meta.original_attrs["base_manager_name"] = "objects"
+    sender._meta.__dict__.pop("base_manager", None)
+    pre_save.connect(_require_own_shard, sender=sender)
+    post_save.connect(_after_save, sender=sender)
+
+
+class_prepared.connect(_prepare)

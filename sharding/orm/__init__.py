@@ -1,0 +1,1 @@
+"""Django's QuerySet over all shards."""

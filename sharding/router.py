@@ -1,0 +1,63 @@
+"""The router: which database a query, a relation and a migration belong to."""
+
+from typing import Any
+
+from django.db import models
+
+from sharding import conf, migrating, slot_cache
+from sharding.context import current_shard
+from sharding.errors import ShardKeyRequired
+from sharding.models.sharded import ShardedModel
+from sharding.placement import SHARDS, place
+
+__all__ = ["DatabaseRouter"]
+
+
+class DatabaseRouter:
+    """Decides by the model first, then by hints; see the table in docs/routing.md."""
+
+    def db_for_read(self, model: type[models.Model], **hints: Any) -> str:
+        """Return the alias. Raises ShardKeyRequired for a sharded model without a key."""
+        where = place(model)
+        return _shard(model, hints.get("instance")) if where == SHARDS else where
+
+    def db_for_write(self, model: type[models.Model], **hints: Any) -> str:
+        """Return the alias; the same as for reading."""
+        return self.db_for_read(model, **hints)
+
+    def allow_relation(self, obj1: models.Model, obj2: models.Model, **hints: Any) -> bool:
+        """Allow relations inside one database only; on shards, between rows of one key only.
+
+        Two users share a shard only until a slot moves.
+        """
+        if place(type(obj1)) != place(type(obj2)):
+            return False
+        if not isinstance(obj1, ShardedModel) or not isinstance(obj2, ShardedModel):
+            return True
+        if obj1._state.adding or obj2._state.adding:
+            return True  # the new one takes the other's key; saving it checks the shard
+        keys = {obj.shard_key_value for obj in (obj1, obj2)} - {None}
+        return len(keys) < 2
+
+    def allow_migrate(
+        self, db: str, app_label: str, model_name: str | None = None, **hints: Any
+    ) -> bool:
+        """Say whether a table belongs in a database. Never None: Django takes that for yes."""
+        model = hints.get("model")
+        where = place(model) if model else migrating.place_by_name(app_label, model_name)
+        return db in conf.shards() if where == SHARDS else db == where
+
+
+def _shard(model: type[models.Model], instance: models.Model | None) -> str:
+    if isinstance(instance, ShardedModel):
+        if (key := instance.shard_key_value) is not None:
+            return slot_cache.get_shard_for_user_id(key)
+        if instance._state.db:
+            return instance._state.db
+    if alias := current_shard():
+        return alias
+    raise ShardKeyRequired(
+        f"This query on {model._meta.label} does not say whose rows it wants, so it would have to "
+        f"guess a shard. Add `.using(get_shard_for_user_id(user_id))`, or write it inside "
+        f"`with use_shard(alias):`."
+    )

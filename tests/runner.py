@@ -1,0 +1,58 @@
+"""The test runner: PostgreSQL servers of the run's own, unless the environment names others."""
+
+import os
+import warnings
+from typing import Any
+
+from django.conf import settings
+from django.db import connections
+from django.test.runner import DiscoverRunner
+from psycopg.conninfo import conninfo_to_dict
+
+from config.embedded import Cluster
+
+__all__ = ["Runner"]
+
+_FOLDER = settings.BASE_DIR / "var"
+_PREFIX = "test-"  # and the number of the process that runs the tests
+
+
+class Runner(DiscoverRunner):
+    """Starts servers before the tests and deletes them after; warnings are errors."""
+
+    def run_tests(self, test_labels: list[str], **kwargs: Any) -> int:
+        if not settings.EMBEDDED:
+            return super().run_tests(test_labels, **kwargs)
+        _destroy_leftovers()
+        cluster = Cluster(_FOLDER / f"{_PREFIX}{os.getpid()}", durable=False)
+        try:
+            cluster.start()
+            for alias in cluster.aliases:
+                address = conninfo_to_dict(cluster.url(alias))
+                connections[alias].settings_dict["HOST"] = address["host"]
+            return super().run_tests(test_labels, **kwargs)
+        finally:
+            cluster.destroy()
+
+    def setup_test_environment(self, **kwargs: Any) -> None:
+        super().setup_test_environment(**kwargs)
+        warnings.simplefilter("error")
+        # The real one is slow on purpose.
+        settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+def _destroy_leftovers() -> None:
+    """Delete the servers of runs that were killed."""
+    for folder in _FOLDER.glob(f"{_PREFIX}*"):
+        if not _is_running(int(folder.name.removeprefix(_PREFIX))):
+            Cluster(folder).destroy()
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

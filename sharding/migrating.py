@@ -56,7 +56,9 @@ def _models_in_migrations(app_label: str) -> dict[str, str]:
     places: dict[str, str] = {}
     for operation in _operations(app_label):
         if isinstance(operation, CreateModel | AlterModelManagers):
-            sharded = any(isinstance(manager, ShardedManager) for _, manager in operation.managers)
+            sharded = any(
+                isinstance(manager, ShardedManager) for _, manager in operation.managers or ()
+            )
             if sharded or isinstance(operation, CreateModel):
                 places[operation.name_lower] = SHARDS if sharded else conf.primary()
         elif isinstance(operation, RenameModel) and operation.old_name_lower in places:

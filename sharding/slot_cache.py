@@ -10,7 +10,7 @@ from sharding.errors import InvalidSlotMap
 from sharding.hashing import slot_for
 from sharding.slots import SlotMap
 
-__all__ = ["clear", "current", "fill", "get_shard_for_user_id"]
+__all__ = ["clear", "current", "fill", "get_shard_for_user_id", "is_filled", "read"]
 
 _lock = Lock()
 _map: SlotMap | None = None
@@ -21,7 +21,7 @@ def current() -> SlotMap:
     global _map
     if (slot_map := _map) is None:
         with _lock:
-            slot_map = _map = _map or _read()
+            slot_map = _map = _map or read()
     return slot_map
 
 
@@ -39,14 +39,13 @@ def get_shard_for_user_id(user_id: UUID | str) -> str:
     return current().owners[slot_for(user_id)]
 
 
-def _read() -> SlotMap:
-    rows = []
-    if _table_exists():
-        with connections[conf.primary()].cursor() as cursor:
-            cursor.execute("SELECT slot, shard, version FROM sharding_slot")
-            rows = cursor.fetchall()
-    if not rows:
+def read() -> SlotMap:
+    """Read the map from the primary. Raises InvalidSlotMap when it is not there, or not whole."""
+    if not is_filled():
         raise InvalidSlotMap("The primary holds no slot map yet. Run `manage.py migrate`.")
+    with connections[conf.primary()].cursor() as cursor:
+        cursor.execute("SELECT slot, shard, version FROM sharding_slot")
+        rows = cursor.fetchall()
     slot_map = SlotMap.from_pairs(
         ((slot, shard) for slot, shard, _ in rows), version=max(version for *_, version in rows)
     )
@@ -54,24 +53,31 @@ def _read() -> SlotMap:
     return slot_map
 
 
+def is_filled() -> bool:
+    """Say whether the primary holds a map, whole or not."""
+    if not _has_table(conf.primary()):
+        return False
+    with connections[conf.primary()].cursor() as cursor:
+        cursor.execute("SELECT EXISTS (SELECT FROM sharding_slot)")
+        return cursor.fetchone() == (True,)
+
+
 def fill(using: str, **kwargs: object) -> None:
     """Store the first map after the first `migrate` of the primary; later ones change nothing."""
-    if using != conf.primary() or not _table_exists():
+    if using != conf.primary() or not _has_table(using):
         return
-    rows = [(slot, shard) for slot, shard in enumerate(conf.first_slot_map().owners)]
-    connection = connections[using]
-    with transaction.atomic(using=using), connection.cursor() as cursor:
+    rows = list(enumerate(conf.first_slot_map().owners))
+    with transaction.atomic(using=using), connections[using].cursor() as cursor:
         # Two `migrate`s at once must not store two maps.
         cursor.execute("LOCK TABLE sharding_slot IN SHARE ROW EXCLUSIVE MODE")
-        cursor.execute("SELECT EXISTS (SELECT FROM sharding_slot)")
-        if cursor.fetchone() == (False,):
+        if not is_filled():
             cursor.executemany(
                 "INSERT INTO sharding_slot (slot, shard, version) VALUES (%s, %s, 1)", rows
             )
     clear()
 
 
-def _table_exists() -> bool:
-    with connections[conf.primary()].cursor() as cursor:
+def _has_table(alias: str) -> bool:
+    with connections[alias].cursor() as cursor:
         cursor.execute("SELECT to_regclass('sharding_slot') IS NOT NULL")
         return cursor.fetchone() == (True,)

@@ -30,6 +30,8 @@ _UNREACHABLE = {"57P01", "57P02", "57P03", "53300"}
 class NamingErrorWrapper(DatabaseErrorWrapper):
     """Turns errors that mean "no connection" into DatabaseUnavailable."""
 
+    wrapper: "DatabaseWrapper"
+
     def __exit__(
         self,
         exc_type: type[BaseException] | None,
@@ -49,6 +51,7 @@ class NamingErrorWrapper(DatabaseErrorWrapper):
 class DatabaseWrapper(base.DatabaseWrapper):
     """One connection to one database of the project."""
 
+    pool: Any  # psycopg_pool.ConnectionPool, or None
     _sign_of_life: dict[str, float] = {}
 
     @cached_property

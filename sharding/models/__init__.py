@@ -2,5 +2,6 @@
 
 from sharding.models.sharded import ShardedModel
 from sharding.models.slots import Slot
+from sharding.orm.queryset import ShardedManager, ShardedQuerySet
 
-__all__ = ["ShardedModel", "Slot"]
+__all__ = ["ShardedManager", "ShardedModel", "ShardedQuerySet", "Slot"]

@@ -1,8 +1,10 @@
 """The base class of models whose rows live on shards."""
 
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from typing import Any, ClassVar, Self
 
+from django.core.exceptions import FieldDoesNotExist
 from django.db import models, router
 from django.db.models.signals import class_prepared, post_save, pre_save
 
@@ -28,16 +30,14 @@ class ShardedModel(models.Model):
     class Meta:
         abstract = True
 
-    @classmethod
-    def shard_key_attname(cls) -> str:
-        """The name of the attribute that holds the key's plain value."""
-        return cls._meta.get_field(cls.shard_key).attname
+    # The name of the attribute that holds the key's plain value, e.g. profile_id for "profile".
+    shard_key_attname: ClassVar[str]
 
     @property
     def shard_key_value(self) -> Any:
         """The key, or None while it is not set or was not loaded."""
         # Not by attribute access: that would load a deferred key, and so route, and so come here.
-        return self.__dict__.get(self.shard_key_attname())
+        return self.__dict__.get(self.shard_key_attname)
 
     @classmethod
     def from_db(cls, db: str | None, field_names: Collection[str], values: Collection[Any]) -> Self:
@@ -62,6 +62,10 @@ class ShardedModel(models.Model):
                 super().validate_unique(exclude=exclude)
 
 
+def _key_field(model: type[ShardedModel]) -> Any:
+    return model._meta.get_field(model.shard_key)
+
+
 def _remember_key(instance: ShardedModel) -> None:
     key = instance.shard_key_value
     if key is not None:
@@ -75,7 +79,7 @@ def _require_own_shard(
 
     A signal, because loaddata calls Model.save_base past any override.
     """
-    key = sender._meta.get_field(sender.shard_key).to_python(instance.shard_key_value)
+    key = _key_field(sender).to_python(instance.shard_key_value)
     name = sender._meta.label
     if key is None:
         raise ShardKeyRequired(
@@ -104,6 +108,8 @@ def _after_save(sender: type[ShardedModel], instance: ShardedModel, **kwargs: ob
 def _prepare(sender: type[models.Model], **kwargs: object) -> None:
     if not issubclass(sender, ShardedModel):
         return
+    with suppress(FieldDoesNotExist):  # the check sharding.E003 reports it
+        sender.shard_key_attname = _key_field(sender).attname
     # save(), refresh_from_db() and cascades go through the base manager. Not left to Meta: a child
     # with a Meta of its own would lose it. Migrations read original_attrs.
     sender._meta.base_manager_name = "objects"

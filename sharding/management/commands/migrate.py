@@ -26,7 +26,7 @@ class Command(migrate.Command):
                 action.default = None
                 action.help = "Nominates one database to synchronize. Defaults to all of them."
 
-    def get_check_kwargs(self, options: dict[str, Any]) -> dict[str, Any]:
+    def get_check_kwargs(self, options: dict[str, Any]) -> Any:
         # Checks that ask a database belong to that database's turn.
         return {**super().get_check_kwargs(options), "databases": None}
 

@@ -30,17 +30,10 @@ class SlotMap:
     @classmethod
     def parse(cls, text: str) -> "SlotMap":
         """Read a map from text like `shard_1=0-499,shard_2=500-999`; ranges include both ends."""
-        owners: list[str | None] = [None] * SLOTS
-        for part in text.split(","):
-            alias, first, last = _read_part(part)
-            for slot in range(first, last + 1):
-                if owner := owners[slot]:
-                    raise InvalidSlotMap(
-                        f"Slot {slot} is given to both {owner} and {alias}. Give each slot once, "
-                        f"e.g. {_FORM}."
-                    )
-                owners[slot] = alias
-        return cls.from_pairs((slot, owner) for slot, owner in enumerate(owners) if owner)
+        parts = map(_read_part, text.split(","))
+        return cls.from_pairs(
+            (slot, alias) for alias, first, last in parts for slot in range(first, last + 1)
+        )
 
     @classmethod
     def even(cls, aliases: Sequence[str]) -> "SlotMap":
@@ -58,7 +51,16 @@ class SlotMap:
     @classmethod
     def from_pairs(cls, pairs: Iterable[tuple[int, str]], *, version: int = 1) -> "SlotMap":
         """Make a map of (slot, alias) pairs in any order; each slot must come exactly once."""
-        owners = dict(pairs)
+        owners: dict[int, str] = {}
+        for slot, alias in pairs:
+            if not 0 <= slot < SLOTS:
+                raise _no_slot(slot)
+            if slot in owners:
+                raise InvalidSlotMap(
+                    f"Slot {slot} is given to both {owners[slot]} and {alias}. Give each slot "
+                    f"once, e.g. {_FORM}."
+                )
+            owners[slot] = alias
         if missing := [slot for slot in range(SLOTS) if slot not in owners]:
             raise InvalidSlotMap(
                 f"{len(missing)} slots have no owner, the first of them slot {missing[0]}. Every "
@@ -74,7 +76,7 @@ class SlotMap:
     def alias(self, slot: int) -> str:
         """Return the shard that owns a slot. Raises InvalidSlotMap for a number that is none."""
         if not 0 <= slot < SLOTS:
-            raise InvalidSlotMap(f"{slot} is no slot: slots run from 0 to {SLOTS - 1}.")
+            raise _no_slot(slot)
         return self.owners[slot]
 
     def require_known(self, known: Iterable[str]) -> None:
@@ -92,6 +94,10 @@ class SlotMap:
             ranges.append(f"{alias}={start}-{start + length - 1}")
             start += length
         return ",".join(ranges)
+
+
+def _no_slot(slot: int) -> InvalidSlotMap:
+    return InvalidSlotMap(f"{slot} is no slot: slots run from 0 to {SLOTS - 1}.")
 
 
 def _read_part(part: str) -> tuple[str, int, int]:

@@ -5,9 +5,9 @@ decided by the router, not here.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import unquote
 
 from django.core.exceptions import ImproperlyConfigured
 from psycopg import ProgrammingError
@@ -20,6 +20,11 @@ PRIMARY = "default"
 _FIXED = {"DATABASE_PRIMARY_URL": PRIMARY, "DATABASE_ANALYTICS_URL": "analytics"}
 _SHARD = re.compile(r"DATABASE_SHARD_([1-9]\d*)_URL", re.ASCII)
 _FORM = "postgresql://user:password@host:5432/database?schema=public&sslmode=require"
+_SCHEMES = ("postgresql", "postgres")
+_NAMED_BY_DJANGO = {"dbname", "user", "password", "host", "port"}
+_PLACE = ("host", "hostaddr", "port", "service", "dbname", "options")
+_DEFAULT_PORT = "5432"
+_DEFAULT_SCHEMA = "public"
 
 # A server that is down must fail its callers within seconds. libpq waits without end by default,
 # the pool for 30 s.
@@ -47,12 +52,15 @@ def databases(
         urls = {alias: (variable, environ[variable]) for variable, alias in variables.items()}
     else:
         urls = {alias: (f"the embedded {alias}", url) for alias, url in embedded.items()}
-    configured = {
-        alias: _database(variable, url, alias=alias, pool=pool)
+    parsed = {
+        alias: (variable, *_parse(variable, url))
         for alias, (variable, url) in sorted(urls.items(), key=lambda item: _position(item[0]))
     }
-    _require_distinct(configured, {alias: variable for alias, (variable, _) in urls.items()})
-    return configured
+    _require_distinct(parsed.values())
+    return {
+        alias: _database(parameters, schema, alias=alias, pool=pool)
+        for alias, (_, schema, parameters) in parsed.items()
+    }
 
 
 def _url_variables(environ: Mapping[str, str]) -> dict[str, str]:
@@ -91,17 +99,13 @@ def _position(alias: str) -> tuple[int, int]:
     return (0 if alias == PRIMARY else 1), 0
 
 
-def _database(variable: str, url: str, *, alias: str, pool: dict[str, Any]) -> dict[str, Any]:
-    schema, parameters = _parse(variable, url)
-    name = parameters.pop("dbname", "")
-    if not name:
-        raise ImproperlyConfigured(f"{variable} names no database. Write it as {_FORM}.")
+def _database(
+    parameters: Mapping[str, Any], schema: str, *, alias: str, pool: dict[str, Any]
+) -> dict[str, Any]:
     options: dict[str, Any] = {
         "connect_timeout": _CONNECT_TIMEOUT,
         "application_name": "django",
-        **{
-            key: parameters[key] for key in parameters.keys() - {"user", "password", "host", "port"}
-        },
+        **{key: parameters[key] for key in parameters.keys() - _NAMED_BY_DJANGO},
         "pool": pool,
     }
     if schema:
@@ -109,7 +113,7 @@ def _database(variable: str, url: str, *, alias: str, pool: dict[str, Any]) -> d
         options["options"] = f"{options.get('options', '')} {search_path}".strip()
     return {
         "ENGINE": "sharding.backend",
-        "NAME": name,
+        "NAME": parameters["dbname"],
         "USER": parameters.get("user", ""),
         "PASSWORD": parameters.get("password", ""),
         "HOST": parameters.get("host", ""),
@@ -124,32 +128,48 @@ def _database(variable: str, url: str, *, alias: str, pool: dict[str, Any]) -> d
 
 def _parse(variable: str, url: str) -> tuple[str, dict[str, Any]]:
     """Split a URL into Prisma's `schema` parameter and libpq's own parameters."""
+    address, _, query = url.strip().partition("?")
+    # Not through parse_qsl and urlencode: these write a space as +, which libpq takes literally.
+    given = [part.partition("=") for part in query.split("&") if part]
+    schemas = [unquote(value) for name, _, value in given if name == "schema"]
+    rest = "&".join("".join(part) for part in given if part[0] != "schema")
     try:
-        parts = urlsplit(url)
-        query = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
-        if parts.scheme not in ("postgresql", "postgres"):
-            raise ValueError("scheme")
-        rest = urlencode([(key, value) for key, value in query if key != "schema"])
-        parameters = conninfo_to_dict(urlunsplit(parts._replace(query=rest)))
-        _require_port(str(parameters.get("port", "")))
+        _require_clear(address, query)
+        parameters = conninfo_to_dict(f"{address}?{rest}" if rest else address)
+        _require_ports(str(parameters.get("port", "")))
     except (ValueError, ProgrammingError):
         # Not chained: the parsers quote the part they could not read, which may be the password.
         raise ImproperlyConfigured(
             f"{variable} is not a PostgreSQL URL. Write it as {_FORM}; characters like @ / : # % "
             f"in the password must be percent-encoded, and parameters after ? are those of libpq."
         ) from None
-    return dict(query).get("schema", ""), parameters
+    if not parameters.get("dbname"):
+        raise ImproperlyConfigured(f"{variable} names no database. Write it as {_FORM}.")
+    return (schemas or [""])[-1], parameters
 
 
-def _require_port(port: str) -> None:
-    if port and not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
-        raise ValueError("port")
+def _require_clear(address: str, query: str) -> None:
+    """Refuse a URL that would be split within an unencoded password.
+
+    libpq ends the password at the first @ and looks for it before the first / only: the rest
+    would become a part of the host's or the database's name, which errors print.
+    """
+    scheme, _, rest = address.partition("://")
+    authority, _, path = rest.partition("/")
+    if scheme not in _SCHEMES or authority.count("@") > 1 or "@" in path + query:
+        raise ValueError("url")
+
+
+def _require_ports(ports: str) -> None:
+    for port in ports.split(",") if ports else ():  # libpq takes several hosts, each with its port
+        if port and not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
+            raise ValueError("port")
 
 
 def _escaped(schema: str) -> str:
     """Quote a schema for search_path, and that for libpq's `options`, where spaces separate."""
     quoted = '"' + schema.replace('"', '""') + '"'
-    return quoted.replace("\\", "\\\\").replace(" ", "\\ ")
+    return re.sub(r"([\\\s])", r"\\\1", quoted)
 
 
 def _pool_options(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -171,15 +191,17 @@ def _number(environ: Mapping[str, str], variable: str, *, default: int, at_least
     return int(value)
 
 
-def _require_distinct(configured: dict[str, dict[str, Any]], variables: dict[str, str]) -> None:
-    """Refuse two aliases for one database: its rows would be read twice, its tables made twice."""
+def _require_distinct(parsed: Iterable[tuple[str, str, dict[str, Any]]]) -> None:
+    """Refuse two variables for one database: its rows would be read twice, its tables made twice.
+
+    One server under two names is not seen.
+    """
     seen: dict[tuple[str, ...], str] = {}
-    for alias, database in configured.items():
-        schema = database["OPTIONS"].get("options", "")
-        place = (*(str(database[key]) for key in ("HOST", "PORT", "NAME")), schema)
+    for variable, schema, parameters in parsed:
+        named = {"port": _DEFAULT_PORT, **parameters}
+        place = (*(named.get(key, "") for key in _PLACE), schema or _DEFAULT_SCHEMA)
         if place in seen:
             raise ImproperlyConfigured(
-                f"{variables[seen[place]]} and {variables[alias]} name the same database. Each "
-                f"alias needs a database of its own."
+                f"{seen[place]} and {variable} name the same database. Each needs one of its own."
             )
-        seen[place] = alias
+        seen[place] = variable

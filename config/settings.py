@@ -14,8 +14,25 @@ from config import databases, embedded
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-env = environ.Env()
-env.read_env(str(BASE_DIR / ".env"))
+environ.Env.read_env(str(BASE_DIR / ".env"))  # what the environment sets already stays
+
+_YES_OR_NO = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(
+    ("false", "no", "off", "0"), False
+)
+
+
+def _flag(variable: str, *, default: bool) -> bool:
+    """Read a yes or no. Anything else is an error: a slip in HTTPS must not turn it off."""
+    value = os.environ.get(variable, "").strip().lower()
+    if value and value not in _YES_OR_NO:
+        raise ImproperlyConfigured(f"{variable} must be true or false; it is {value!r}.")
+    return _YES_OR_NO.get(value, default)
+
+
+def _names(variable: str) -> list[str]:
+    """Read names separated by commas, and perhaps spaces."""
+    return [name.strip() for name in os.environ.get(variable, "").split(",") if name.strip()]
+
 
 # Databases: which servers there are. What lives where is decided by the router.
 
@@ -27,14 +44,14 @@ _cluster = embedded.default_cluster()
 DATABASES = databases.databases(
     os.environ, embedded={alias: _cluster.url(alias) for alias in _cluster.aliases}
 )
-SHARD_SLOTS = env.str("SHARD_SLOTS", default="")
+SHARD_SLOTS = os.environ.get("SHARD_SLOTS", "")
 
 # Security
 
-DEBUG = env.bool("DEBUG", default=EMBEDDED)
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[])
-CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
-SECRET_KEY = env.str("SECRET_KEY", default="")
+DEBUG = _flag("DEBUG", default=EMBEDDED)
+ALLOWED_HOSTS = _names("ALLOWED_HOSTS")
+CSRF_TRUSTED_ORIGINS = _names("CSRF_TRUSTED_ORIGINS")
+SECRET_KEY = os.environ.get("SECRET_KEY", "")
 if DEBUG:
     SECRET_KEY = SECRET_KEY or "django-insecure-for-development-on-this-machine-only"
 elif not SECRET_KEY:
@@ -48,10 +65,10 @@ elif not ALLOWED_HOSTS:
         "served, e.g. ALLOWED_HOSTS=app.example.com."
     )
 # Off only where the site is tried without TLS in front of it, e.g. on one's own machine.
-HTTPS = env.bool("HTTPS", default=not DEBUG)
+HTTPS = _flag("HTTPS", default=not DEBUG)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
 # Only behind a proxy that sets this header itself: without one, any client could send it.
-if env.bool("BEHIND_PROXY", default=False):
+if _flag("BEHIND_PROXY", default=False):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_REDIRECT_EXEMPT = [r"^healthz$"]
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
@@ -121,6 +138,7 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.SessionAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAdminUser"],
+    "EXCEPTION_HANDLER": "config.api_errors.respond",
 }
 
 # Requests under these paths work on the analytics database.

@@ -7,7 +7,15 @@ from django.conf import settings
 
 from sharding.slots import SlotMap
 
-__all__ = ["analytics", "analytics_paths", "app_databases", "first_slot_map", "primary", "shards"]
+__all__ = [
+    "analytics",
+    "analytics_paths",
+    "app_databases",
+    "first_slot_map",
+    "label",
+    "primary",
+    "shards",
+]
 
 _SHARD = re.compile(r"shard_([1-9]\d*)", re.ASCII)
 
@@ -15,6 +23,11 @@ _SHARD = re.compile(r"shard_([1-9]\d*)", re.ASCII)
 def primary() -> str:
     """The alias of the primary."""
     return settings.PRIMARY_DATABASE
+
+
+def label(alias: str) -> str:
+    """What people call an alias: "primary" for the primary's."""
+    return "primary" if alias == primary() else alias
 
 
 def app_databases() -> Mapping[str, str]:

@@ -66,13 +66,13 @@ def fill(using: str, **kwargs: object) -> None:
     """Store the first map after the first `migrate` of the primary; later ones change nothing."""
     if using != conf.primary() or not _has_table(using):
         return
-    rows = list(enumerate(conf.first_slot_map().owners))
     with transaction.atomic(using=using), connections[using].cursor() as cursor:
         # Two `migrate`s at once must not store two maps.
         cursor.execute("LOCK TABLE sharding_slot IN SHARE ROW EXCLUSIVE MODE")
         if not is_filled():
             cursor.executemany(
-                "INSERT INTO sharding_slot (slot, shard, version) VALUES (%s, %s, 1)", rows
+                "INSERT INTO sharding_slot (slot, shard, version) VALUES (%s, %s, 1)",
+                list(enumerate(conf.first_slot_map().owners)),
             )
     clear()
 

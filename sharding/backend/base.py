@@ -15,6 +15,7 @@ from django.utils.functional import cached_property
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
+from sharding import conf
 from sharding.errors import DatabaseUnavailable
 
 __all__ = ["DatabaseWrapper"]
@@ -72,6 +73,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
         given = {key: conn_params[key] for key in _PING_PARAMETERS if key in conn_params}
         conninfo = make_conninfo("", **given, connect_timeout=_PING_TIMEOUT)
         answer = pq.PGconn.ping(conninfo.encode())
+    def close_pool(self) -> None:
+        super().close_pool()  # type: ignore[misc]
+        self._sign_of_life.pop(self.alias, None)
+
         if answer == pq.Ping.NO_RESPONSE:
             raise unavailable(self.alias, reason="its server does not answer")
         if answer == pq.Ping.REJECT:
@@ -83,8 +88,8 @@ def unavailable(alias: str, *, reason: str) -> DatabaseUnavailable:
     """Return the error that says which database is missing, and why."""
     first_line = reason.strip().partition("\n")[0].rstrip(".")
     return DatabaseUnavailable(
-        f"Database {alias} cannot be reached: {first_line}. Only what lives there is affected; "
-        f"check its server, then try again.",
+        f"Database {conf.label(alias)} cannot be reached: {first_line}. Only what lives "
+        f"there is affected; check its server, then try again.",
         alias=alias,
     )
 

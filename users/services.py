@@ -16,9 +16,16 @@ from django.db.models.signals import post_delete, pre_delete
 from django.dispatch import receiver
 
 from sharding import get_shard_for_user_id
+from users.fallback import read_users_with_fallback
 from users.models import Profile, User
 
-__all__ = ["create_user", "delete_user", "get_user_from_shard", "update_user"]
+__all__ = [
+    "create_user",
+    "delete_user",
+    "get_user_from_shard",
+    "read_users_with_fallback",
+    "update_user",
+]
 
 
 def create_user(

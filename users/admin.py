@@ -1,0 +1,56 @@
+"""Accounts in the admin. The profile follows by itself: User.save makes it, a signal deletes it."""
+
+from django.contrib import admin
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.forms import AdminUserCreationForm, UserChangeForm
+
+from users.models import User
+
+__all__ = ["AddUserForm", "ChangeUserForm", "UserAdmin"]
+
+
+class AddUserForm(AdminUserCreationForm):
+    """A new account: email, name and a password typed twice, or none."""
+
+    class Meta:
+        model = User
+        fields = ("email", "name")
+
+
+class ChangeUserForm(UserChangeForm):
+    """An account; the password's hash is shown, with a link to set another one."""
+
+    class Meta:
+        model = User
+        fields = "__all__"
+
+
+@admin.register(User)
+class UserAdmin(DjangoUserAdmin):
+    """Django's own page for users, for accounts that log in by email."""
+
+    form = ChangeUserForm
+    add_form = AddUserForm
+    list_display = ("email", "name", "is_active", "is_staff", "date_joined")
+    list_filter = ("is_active", "is_staff", "is_superuser", "date_joined", "groups")
+    search_fields = ("email", "name")
+    ordering = ("email",)
+    readonly_fields = ("id", "last_login", "updated_at")
+    show_full_result_count = False  # counts the whole table for each search
+    fieldsets = (
+        (None, {"fields": ("id", "email", "name", "password")}),
+        (
+            "Permissions",
+            {"fields": ("is_active", "is_staff", "is_superuser", "groups", "user_permissions")},
+        ),
+        ("Dates", {"fields": ("date_joined", "last_login", "updated_at")}),
+    )
+    add_fieldsets = (
+        (
+            None,
+            {
+                "classes": ("wide",),
+                "fields": ("email", "name", "usable_password", "password1", "password2"),
+            },
+        ),
+    )

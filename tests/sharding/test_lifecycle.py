@@ -1,0 +1,57 @@
+"""How a process ends: with its connections closed."""
+
+import signal
+import subprocess
+
+from django.test import TestCase
+
+from tests.support import ServerLog, environment, run_program
+
+NAME = "test-lifecycle"
+# Connected to two databases, then waiting for its input to end.
+CONNECT = """
+import sys
+from django.db import connections
+for alias in ("default", "analytics"):
+    connections[alias].ensure_connection()
+print("connected", flush=True)
+sys.stdin.read()
+"""
+
+
+class LifecycleTests(TestCase):
+    databases = {"default", "analytics"}
+
+    def setUp(self):
+        self.servers = [ServerLog("default"), ServerLog("analytics")]
+        for server in self.servers:
+            self.addCleanup(server.close)
+        self.abandoned = [server.abandoned() for server in self.servers]
+
+    def start(self, code: str) -> subprocess.Popen[str]:
+        process = run_program("manage", "shell", "-v0", "-c", code, env=environment(NAME))
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        assert process.stdout
+        self.assertEqual(process.stdout.readline(), "connected\n")
+        for server in self.servers:
+            self.assertGreater(server.connected(NAME), 0)
+        return process
+
+    def assertConnectionsClosed(self):
+        for server in self.servers:
+            server.wait_until_gone(NAME)
+        self.assertEqual([server.abandoned() for server in self.servers], self.abandoned)
+
+    def test_command_told_to_stop_closes_its_connections_and_exits_0(self):
+        process = self.start(CONNECT)
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(30), 0)
+        self.assertConnectionsClosed()
+
+    def test_uncaught_error_closes_its_connections_and_exits_1(self):
+        process = self.start(CONNECT + "raise RuntimeError('uncaught')")
+        output, _ = process.communicate("")
+        self.assertEqual(process.returncode, 1)
+        self.assertIn("RuntimeError: uncaught", output)
+        self.assertConnectionsClosed()

@@ -1,8 +1,9 @@
 """What can go wrong between many databases. Each message states the facts and what to do next."""
 
-from django.db import OperationalError
+from django.db import NotSupportedError, OperationalError
 
 __all__ = [
+    "AcrossShardsRefused",
     "DatabaseUnavailable",
     "InvalidShardKey",
     "InvalidSlotMap",
@@ -27,6 +28,10 @@ class InvalidSlotMap(ShardingError, ValueError):
 
 class ShardKeyRequired(ShardingError):
     """A query on a sharded model says neither whose rows it wants nor on which shard."""
+
+
+class AcrossShardsRefused(ShardingError, NotSupportedError):
+    """A query that several shards cannot answer as one database would."""
 
 
 class ShardKeyChanged(ShardingError):

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from django.db import OperationalError
-from django.db.backends.postgresql import base
+from django.db.backends.postgresql import base, operations
 from django.db.utils import DatabaseErrorWrapper
 from django.utils.functional import cached_property
 from psycopg import pq
@@ -49,9 +49,16 @@ class NamingErrorWrapper(DatabaseErrorWrapper):
             raise unavailable(self.wrapper.alias, reason=str(error)) from exc_value
 
 
+class DatabaseOperations(operations.DatabaseOperations):
+    """Django's, with this backend's compilers."""
+
+    compiler_module = "sharding.backend.compiler"
+
+
 class DatabaseWrapper(base.DatabaseWrapper):
     """One connection to one database of the project."""
 
+    ops_class = DatabaseOperations
     pool: Any  # psycopg_pool.ConnectionPool, or None
     _sign_of_life: dict[str, float] = {}
 
@@ -66,6 +73,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
         self._sign_of_life[self.alias] = monotonic()
         return connection
 
+    def close_pool(self) -> None:
+        super().close_pool()
+        self._sign_of_life.pop(self.alias, None)
+
     def _require_answer(self, conn_params: dict[str, Any]) -> None:
         """Raise DatabaseUnavailable when the server does not answer; ask once a second at most."""
         if monotonic() - self._sign_of_life.get(self.alias, -_PING_AFTER) < _PING_AFTER:
@@ -73,10 +84,6 @@ class DatabaseWrapper(base.DatabaseWrapper):
         given = {key: conn_params[key] for key in _PING_PARAMETERS if key in conn_params}
         conninfo = make_conninfo("", **given, connect_timeout=_PING_TIMEOUT)
         answer = pq.PGconn.ping(conninfo.encode())
-    def close_pool(self) -> None:
-        super().close_pool()  # type: ignore[misc]
-        self._sign_of_life.pop(self.alias, None)
-
         if answer == pq.Ping.NO_RESPONSE:
             raise unavailable(self.alias, reason="its server does not answer")
         if answer == pq.Ping.REJECT:

@@ -1,0 +1,99 @@
+"""Which values Python orders and groups exactly as PostgreSQL does: an allow-list."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.db import connections
+from django.db.models import Field
+from django.db.models.expressions import BaseExpression, Ref
+from django.db.models.functions import Collate
+
+from sharding.orm.refusals import refuse
+
+__all__ = ["is_text", "orders_by_code_point", "require_comparable"]
+
+_TEXT = {"CharField", "TextField", "SlugField", "FilePathField", "FileField"}
+_PLAIN = {
+    "AutoField",
+    "BigAutoField",
+    "BigIntegerField",
+    "BinaryField",
+    "BooleanField",
+    "DateField",
+    "DateTimeField",
+    "DecimalField",
+    "DurationField",
+    "FloatField",
+    "IntegerField",
+    "PositiveBigIntegerField",
+    "PositiveIntegerField",
+    "PositiveSmallIntegerField",
+    "SmallAutoField",
+    "SmallIntegerField",
+    "TimeField",
+    "UUIDField",
+}
+_CODE_POINT = {"C", "POSIX", "C.UTF-8", "C.utf8", "ucs_basic", "pg_c_utf8"}
+
+_databases: dict[tuple[str, str], bool] = {}  # (alias, database name) -> by code point
+
+
+def require_comparable(expression: BaseExpression, what: str) -> None:
+    """Refuse `what`, e.g. "ORDER BY", on a type that Python compares in another way."""
+    field = _field(expression)
+    kind = _kind(field)
+    if kind in _TEXT:
+        collation = _collation(expression, field)
+        if collation and collation not in _CODE_POINT:
+            refuse(
+                f"{what} a text with the collation {collation!r}",
+                "Only the server knows that order. Use Collate(…, 'C'), or ask one shard.",
+            )
+    elif kind not in _PLAIN:
+        refuse(
+            f"{what} a {kind or 'value of unknown type'}",
+            "Python does not compare it as PostgreSQL does. Use a Cast to a plain type, or leave "
+            "it out and compare in your own code.",
+        )
+
+
+def is_text(expression: BaseExpression) -> bool:
+    """Say whether the order of an expression's values is a matter of collation."""
+    return _kind(_field(expression)) in _TEXT and not _collation(expression, _field(expression))
+
+
+def orders_by_code_point(aliases: Iterable[str]) -> bool:
+    """Say whether text is sorted by code point, as in Python, on all of these databases."""
+    return all(_by_code_point(alias) for alias in aliases)
+
+
+def _by_code_point(alias: str) -> bool:
+    key = (alias, connections[alias].settings_dict["NAME"])
+    if key not in _databases:
+        with connections[alias].cursor() as cursor:
+            cursor.execute(
+                "SELECT datlocprovider = 'b' OR datlocprovider = 'c' AND datcollate = ANY(%s) "
+                "FROM pg_database WHERE datname = current_database()",
+                [sorted(_CODE_POINT)],
+            )
+            _databases[key] = cursor.fetchone() == (True,)
+    return _databases[key]
+
+
+def _field(expression: BaseExpression) -> "Field[Any, Any] | None":
+    field = getattr(expression, "_output_field_or_none", None)
+    while field is not None and field.is_relation:
+        field = field.target_field
+    return field
+
+
+def _kind(field: "Field[Any, Any] | None") -> str:
+    return field.get_internal_type() if field is not None else ""
+
+
+def _collation(expression: BaseExpression, field: "Field[Any, Any] | None") -> str:
+    while isinstance(expression, Ref):  # PositionRef too
+        expression = expression.source
+    if isinstance(expression, Collate):
+        return expression.collation
+    return getattr(field, "db_collation", None) or ""

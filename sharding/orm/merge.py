@@ -1,0 +1,99 @@
+"""Rows of several shards, made those of one database. Pure: knows neither Django nor SQL."""
+
+from collections.abc import Container, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from heapq import merge as heap_merge
+from typing import Any
+
+__all__ = ["SortTerm", "drop_repeated", "group_rows", "merge_streams", "sort_rows"]
+
+Row = Sequence[Any]
+Owned = tuple[str, Row]  # the shard that a row came from, and the row
+
+
+@dataclass(frozen=True)
+class SortTerm:
+    """One column of an ORDER BY: where it stands in the rows, and how it is sorted."""
+
+    index: int
+    descending: bool = False
+    nulls_first: bool = False
+
+
+def sort_rows(rows: list[Owned], terms: Sequence[SortTerm]) -> None:
+    """Sort in place as PostgreSQL does: stable, one pass a term, the last term first."""
+    for term in reversed(terms):
+        rows.sort(key=partial(_ranked, term), reverse=term.descending)
+
+
+def merge_streams(streams: Iterable[Iterable[Owned]], terms: Sequence[SortTerm]) -> Iterator[Owned]:
+    """Merge sorted streams into one, holding one row of each."""
+    return heap_merge(*streams, key=partial(_sort_key, terms))
+
+
+def drop_repeated(rows: Iterable[Owned], indexes: Sequence[int]) -> Iterator[Owned]:
+    """Keep the first of all rows that agree in the columns `indexes`."""
+    seen: set[Hashable] = set()
+    for owned in rows:
+        key = tuple(owned[1][index] for index in indexes)
+        if key not in seen:
+            seen.add(key)
+            yield owned
+
+
+def group_rows(rows: Iterable[Owned], folded: Container[int]) -> list[tuple[str, list[Row]]]:
+    """Bring together the rows that agree in every column but the folded ones.
+
+    Each group carries the shard that it was first seen on.
+    """
+    groups: dict[Hashable, tuple[str, list[Row]]] = {}
+    for owner, row in rows:
+        key = tuple(value for index, value in enumerate(row) if index not in folded)
+        groups.setdefault(key, (owner, []))[1].append(row)
+    return list(groups.values())
+
+
+def _ranked(term: SortTerm, owned: Owned) -> tuple[bool, Any]:
+    value = owned[1][term.index]
+    if value is None:
+        # `reverse` turns the ranks round too.
+        return (not term.nulls_first) != term.descending, 0
+    _require_number(value)
+    return term.nulls_first != term.descending, value
+
+
+def _sort_key(terms: Sequence[SortTerm], owned: Owned) -> tuple[Any, ...]:
+    parts: list[tuple[bool, Any]] = []
+    for term in terms:
+        value = owned[1][term.index]
+        if value is None:
+            parts.append((not term.nulls_first, 0))
+            continue
+        _require_number(value)
+        parts.append((term.nulls_first, _Descending(value) if term.descending else value))
+    return tuple(parts)
+
+
+def _require_number(value: Any) -> None:
+    # The only value that differs from itself; every comparison with it is False, so it would
+    # leave the rows in no order at all.
+    if value != value:
+        raise ValueError("NaN has no place in an order that is merged from several shards.")
+
+
+class _Descending:
+    """A value that sorts the other way round."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __lt__(self, other: "_Descending") -> bool:
+        return other.value < self.value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Descending) and self.value == other.value
+
+    __hash__ = None  # type: ignore[assignment]

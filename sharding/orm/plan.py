@@ -1,0 +1,173 @@
+"""A SELECT for several shards: its SQL, the columns it needs besides, and how its rows combine."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.db import connections
+from django.db.models.expressions import BaseExpression, Col, OrderBy, Ref, Value
+from django.db.models.functions import Collate
+from django.db.models.sql import Query
+from django.db.models.sql.compiler import PositionRef
+
+from sharding.backend.compiler import SQLCompiler
+from sharding.orm.aggregates import Recipe, recipe
+from sharding.orm.comparing import is_text, orders_by_code_point, require_comparable
+from sharding.orm.keys import is_key
+from sharding.orm.merge import SortTerm
+from sharding.orm.refusals import check_fan_out, refuse
+
+__all__ = ["FanOutCompiler", "groups_are_whole", "plan", "rows_are_whole"]
+
+Column = tuple[BaseExpression, tuple[str, Sequence[Any]], str | None]
+
+
+def plan(query: Query, aliases: Sequence[str]) -> "FanOutCompiler":
+    """Return the compiler of what each shard is asked for. Raises AcrossShardsRefused."""
+    check_fan_out(query)
+    asked = query.clone()
+    asked.clear_limits()
+    if query.high_mark is not None and groups_are_whole(query):
+        asked.set_limits(0, query.high_mark)
+    return FanOutCompiler(asked, aliases, low=query.low_mark, high=query.high_mark)
+
+
+def rows_are_whole(query: Query) -> bool:
+    """Say whether no row of one shard can be the same, or of the same group, as another shard's."""
+    return groups_are_whole(query) and (not query.distinct or _selects_identity(query))
+
+
+def groups_are_whole(query: Query) -> bool:
+    """Say whether every group of a GROUP BY, if there is one, lies on one shard."""
+    if not isinstance(query.group_by, tuple):
+        return True
+    return any(_identifies(expression, query) for expression in query.group_by)
+
+
+def _selects_identity(query: Query) -> bool:
+    if query.distinct_fields:
+        return False
+    return query.default_cols or any(_identifies(column, query) for column in query.select)
+
+
+def _identifies(expression: object, query: Query) -> bool:
+    """Say whether an expression is the key or the primary key of the query's own rows."""
+    if not isinstance(expression, Col) or expression.alias != query.base_table:
+        return False
+    return is_key(expression) or expression.target.primary_key
+
+
+class FanOutCompiler(SQLCompiler):
+    """Compiles a SELECT once for all shards, with hidden columns after the visible ones.
+
+    After as_sql(): `sort_terms`; `distinct_indexes`, the columns in which no two rows may agree;
+    `recipes`, visible column -> its recipe and the columns of its parts, where groups combine.
+    """
+
+    def __init__(
+        self, query: Query, aliases: Sequence[str], *, low: int = 0, high: int | None = None
+    ) -> None:
+        super().__init__(query, connections[aliases[0]], aliases[0])
+        self.aliases = tuple(aliases)
+        self.low, self.high = low, high
+        self.sort_terms: list[SortTerm] = []
+        self.distinct_indexes: list[int] = []
+        self.recipes: dict[int, tuple[Recipe, range]] = {}
+        self.folded: set[int] = set()
+        self._hidden: list[Column] = []
+        self.answer: list[Sequence[Any]] = []
+
+    def execute_sql(self, *args: Any, **kwargs: Any) -> Any:
+        """Give Django's iterables the rows that are already here."""
+        return [self.answer]
+
+    def get_order_by(self) -> list[Any]:
+        terms = super().get_order_by()
+        for resolved, _ in terms:
+            require_comparable(resolved.expression, "ORDER BY of")
+        texts = [resolved for resolved, _ in terms if is_text(resolved.expression)]
+        if texts and not orders_by_code_point(self.aliases):
+            return [self._by_code_point(term) if term[0] in texts else term for term in terms]
+        return terms
+
+    def get_extra_select(self, order_by: Any, select: Any) -> Any:
+        if self.query.group_by and self._meta_ordering:
+            order_by = ()  # Django leaves Meta.ordering out of GROUP BY queries
+        super().get_extra_select(order_by, select)
+        self._hidden, self.sort_terms = [], []
+        for resolved, (sql, params, _) in order_by:
+            index = self._index(resolved, sql, params, select)
+            self.sort_terms.append(_sort_term(resolved, index))
+        self._find_distinct(select)
+        if not groups_are_whole(self.query):
+            self._find_recipes(select)
+        if self._hidden and self.qualify:
+            refuse(
+                "Ordering by a column that is not selected, after a filter on a window function,",
+                "Select it, or sort in Python.",
+            )
+        return self._hidden
+
+    def _by_code_point(self, term: Any) -> Any:
+        resolved = term[0].copy()
+        source = resolved.expression
+        while isinstance(source, Ref):
+            source = source.source
+        resolved.set_source_expressions([Collate(source, "C")])
+        sql, params = self.compile(resolved)
+        return resolved, (sql, params, False)
+
+    def _index(self, resolved: OrderBy, sql: str, params: Sequence[Any], select: Any) -> int:
+        """Return the column that holds a sort term's value, adding a hidden one where none does."""
+        expression = resolved.expression
+        if isinstance(expression, PositionRef):
+            return expression.ordinal - 1
+        if isinstance(expression, Ref):
+            for index, (_, _, alias) in enumerate(select):
+                if alias == expression.refs:
+                    return index
+        plain = self.ordering_parts.search(sql)[1]
+        return self._column(expression, plain, params, select)
+
+    def _column(self, expression: Any, sql: str, params: Sequence[Any], select: Any) -> int:
+        for index, (_, compiled, _) in enumerate([*select, *self._hidden]):
+            if (compiled[0], tuple(compiled[1])) == (sql, tuple(params)):
+                return index
+        self._hidden.append((expression, (sql, params), None))
+        return len(select) + len(self._hidden) - 1
+
+    def _find_distinct(self, select: Any) -> None:
+        if self.query.distinct_fields:
+            columns, params = self.get_distinct()
+            if params:
+                refuse("distinct() on an expression", "Name fields, or use values().distinct().")
+            found = {self._column(Value(None), sql, (), select) for sql in columns}
+            self.distinct_indexes = sorted(found)
+        elif self.query.distinct and not _selects_identity(self.query):
+            for expression, _, _ in select:
+                require_comparable(expression, "distinct() of")
+            self.distinct_indexes = list(range(len(select) + len(self._hidden)))
+
+    def _find_recipes(self, select: Any) -> None:
+        if self.having:
+            refuse(
+                "A filter on an aggregate of groups without the shard key",
+                "Leave the filter out and drop the groups in Python.",
+            )
+        if self.query.distinct:
+            refuse("distinct() of groups without the shard key", "Groups are distinct already.")
+        for index, (expression, _, _) in enumerate([*select, *self._hidden]):
+            if not expression.contains_aggregate:
+                require_comparable(expression, "GROUP BY of")
+                continue
+            made = recipe(expression, self.aliases)
+            start = len(select) + len(self._hidden)
+            for part in made.parts:
+                self._hidden.append((part, self.compile(part), None))
+            self.recipes[index] = made, range(start, start + len(made.parts))
+            self.folded |= {index, *self.recipes[index][1]}
+
+
+def _sort_term(resolved: OrderBy, index: int) -> SortTerm:
+    # PostgreSQL's default: NULL is larger than every value.
+    nulls_first = resolved.nulls_first or (resolved.descending and not resolved.nulls_last)
+    return SortTerm(index, descending=resolved.descending, nulls_first=bool(nulls_first))

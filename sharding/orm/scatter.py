@@ -1,0 +1,196 @@
+"""One statement to several databases at once, on the caller's own connections.
+
+Right inside atomic() and inside tests: uncommitted rows are seen, and nothing is left open. One
+thread sends to every server and then waits for all sockets together: threads would cost more than
+they gain on quick queries.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from selectors import EVENT_READ, EVENT_WRITE, DefaultSelector
+from typing import Any
+
+from django.db import connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.utils import Error as DjangoError
+from psycopg import ClientCursor, Connection, pq
+from psycopg.adapt import Transformer
+from psycopg.errors import error_from_result
+
+from sharding.errors import DatabaseUnavailable
+
+__all__ = ["scatter"]
+
+Rows = list[tuple[Any, ...]]
+
+_CANCEL_TIMEOUT = 3.0  # seconds
+
+
+def scatter(
+    aliases: Sequence[str], sql: str, params: Sequence[Any], *, partial: bool = False
+) -> tuple[dict[str, Rows], frozenset[str]]:
+    """Run one statement on each database; return alias -> rows, and the aliases that are missing.
+
+    The first database that fails raises its error, naming it, after all others have answered;
+    inside atomic() each one that was asked is then marked for rollback. With `partial`, a database
+    that cannot be reached is reported as missing instead.
+    """
+    missing: set[str] = set()
+    with _marked_for_rollback(aliases):
+        if all(_is_plain(connections[alias]) for alias in aliases):
+            rows = _together(aliases, sql, params, missing, partial=partial)
+        else:
+            rows = _in_turn(aliases, sql, params, missing, partial=partial)
+    return rows, frozenset(missing)
+
+
+def _is_plain(connection: BaseDatabaseWrapper) -> bool:
+    """Say whether nobody watches the connection's statements, which only Django's cursor shows."""
+    options = connection.settings_dict["OPTIONS"]
+    return not (
+        connection.execute_wrappers
+        or connection.queries_logged
+        or options.get("server_side_binding")
+    )
+
+
+@contextmanager
+def _marked_for_rollback(aliases: Sequence[str]) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        for alias in aliases:
+            if connections[alias].in_atomic_block:
+                transaction.set_rollback(True, using=alias)
+        raise
+
+
+def _in_turn(
+    aliases: Sequence[str], sql: str, params: Sequence[Any], missing: set[str], *, partial: bool
+) -> dict[str, Rows]:
+    answers: dict[str, Rows] = {}
+    for alias in aliases:
+        with _absent_if(partial, alias, missing), connections[alias].cursor() as cursor:
+            cursor.execute(sql, params)
+            answers[alias] = cursor.fetchall()
+    return answers
+
+
+def _together(
+    aliases: Sequence[str], sql: str, params: Sequence[Any], missing: set[str], *, partial: bool
+) -> dict[str, Rows]:
+    running: dict[str, _Statement] = {}
+    answers: dict[str, Rows] = {}
+    try:
+        for alias in aliases:
+            with _absent_if(partial, alias, missing):
+                running[alias] = _Statement(alias, sql, params)
+        _wait([statement for statement in running.values() if not statement.done])
+        errors: list[BaseException] = []
+        for alias, statement in running.items():
+            try:
+                with _absent_if(partial, alias, missing):
+                    answers[alias] = statement.rows()
+            except DjangoError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+    finally:
+        for statement in running.values():
+            statement.close()
+    return answers
+
+
+@contextmanager
+def _absent_if(partial: bool, alias: str, missing: set[str]) -> Iterator[None]:
+    try:
+        yield
+    except DatabaseUnavailable:
+        if not partial:
+            raise
+        missing.add(alias)
+
+
+def _wait(statements: Sequence["_Statement"]) -> None:
+    with DefaultSelector() as selector:
+        for statement in statements:
+            selector.register(statement.pgconn.socket, statement.flush(), statement)
+        while selector.get_map():
+            for key, events in selector.select():
+                statement = key.data
+                wanted = statement.advance(events)
+                if not wanted:
+                    selector.unregister(key.fileobj)
+                elif wanted != key.events:
+                    selector.modify(key.fileobj, wanted, statement)
+
+
+class _Statement:
+    """A statement that was sent on one connection, and what came back so far."""
+
+    def __init__(self, alias: str, sql: str, params: Sequence[Any]) -> None:
+        self.wrapper = connections[alias]
+        self.done = False
+        self.results: list[pq.abc.PGresult] = []
+        self.failure: BaseException | None = None
+        cursor = self.wrapper.cursor()
+        self.cursor: ClientCursor[Any] = cursor.cursor
+        connection: Connection[Any] = self.wrapper.connection
+        self.pgconn = connection.pgconn
+        with self.wrapper.wrap_database_errors:
+            if not connection.autocommit and self._status() == pq.TransactionStatus.IDLE:
+                cursor.execute("")  # psycopg opens the transaction before the first statement
+            query = self.cursor.mogrify(sql, params)
+            self.pgconn.send_query(query.encode())
+
+    def flush(self) -> int:
+        """Send what is still unsent; return the events to wait for."""
+        return EVENT_READ | EVENT_WRITE if self.pgconn.flush() else EVENT_READ
+
+    def advance(self, events: int) -> int:
+        """Read what has come; return the events to wait for, 0 when the answer is whole."""
+        try:
+            if events & EVENT_READ:
+                self.pgconn.consume_input()
+            wanted = self.flush()
+            while not self.pgconn.is_busy():
+                result = self.pgconn.get_result()
+                if result is None:
+                    self.done = True
+                    return 0
+                self.results.append(result)
+        except Exception as error:
+            self.failure = error
+            self.done = True
+            return 0
+        return wanted
+
+    def rows(self) -> Rows:
+        """Return the rows. Raises Django's error for what the server answered instead."""
+        try:
+            with self.wrapper.wrap_database_errors:
+                if self.failure:
+                    raise self.failure
+                return self._loaded(self.results[-1])
+        except DatabaseUnavailable:
+            raise
+        except DjangoError as error:
+            raise type(error)(f"{self.wrapper.alias}: {error}") from error
+
+    def close(self) -> None:
+        """Leave the connection ready for the next statement, whatever happened."""
+        if not self.done:
+            self.wrapper.connection.cancel_safe(timeout=_CANCEL_TIMEOUT)
+            while self.pgconn.get_result() is not None:
+                pass
+        self.cursor.close()
+
+    def _status(self) -> int:
+        return self.pgconn.transaction_status
+
+    def _loaded(self, result: pq.abc.PGresult) -> Rows:
+        if result.status != pq.ExecStatus.TUPLES_OK:
+            raise error_from_result(result, encoding="utf-8")
+        transformer = Transformer(self.cursor)
+        transformer.set_pgresult(result)
+        return transformer.load_rows(0, result.ntuples, tuple)

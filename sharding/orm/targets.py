@@ -1,0 +1,40 @@
+"""Which shards a queryset goes to."""
+
+from typing import TYPE_CHECKING, Any
+
+from sharding import slot_cache
+from sharding.context import current_shard
+from sharding.errors import ShardKeyRequired
+from sharding.hashing import slot_for
+from sharding.orm.keys import keys_in
+
+if TYPE_CHECKING:
+    from sharding.orm.queryset import ShardedQuerySet
+
+__all__ = ["aliases_for"]
+
+
+def aliases_for(queryset: "ShardedQuerySet[Any]") -> tuple[str, ...]:
+    """Return the aliases, one or more: `.using()` goes before a key in the query, that before
+    `.across_shards()`, that before `use_shard`. Raises ShardKeyRequired where none of them says.
+
+    Asked each time and never stored: a stored alias would survive `|` and the move of a slot.
+    """
+    if queryset._db:
+        return (queryset._db,)
+    slot_map = slot_cache.current()
+    keys = keys_in(queryset.query)
+    if keys is not None:
+        owners = {slot_map.owners[slot_for(key)] for key in keys}
+        # No key at all: any shard can say that there are no rows.
+        return tuple(sorted(owners)) or (slot_map.owners[0],)
+    if queryset._across:
+        return tuple(sorted(slot_map.aliases))
+    if alias := current_shard():
+        return (alias,)
+    model = queryset.model
+    raise ShardKeyRequired(
+        f"This query on {model._meta.label} does not say whose rows it wants. Add a filter on "
+        f"{model.shard_key}, or say {model.__name__}.objects.across_shards() to ask every shard, "
+        f"or write it inside `with use_shard(alias):`."
+    )

@@ -1,15 +1,6 @@
 """The settings under different environments, each read in a process of its own."""
 
-import json
-import shutil
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
-from typing import Any
-
-from django.conf import settings
-from django.test import SimpleTestCase
+from tests.config.isolated import SettingsTestCase, run
 
 PRODUCTION = {
     "DATABASE_PRIMARY_URL": "postgresql://app:hunter2@127.0.0.1:1/app",
@@ -18,12 +9,6 @@ PRODUCTION = {
     "SECRET_KEY": "$" + "kdz81-vq7_Tm" * 5,
     "ALLOWED_HOSTS": "app.example.com, www.example.com",
 }
-
-SHOW = """
-import json, sys
-from config import settings
-print(json.dumps([getattr(settings, name, None) for name in sys.argv[1:]]))
-"""
 
 # What settings may do to the world is: read files. Compiled files are not written under -B.
 WATCH = """
@@ -45,51 +30,6 @@ sys.addaudithook(watch)
 from config import settings
 print(found)
 """
-
-
-def run(
-    *command: str, environ: dict[str, str] | None = None, folder: Path = settings.BASE_DIR
-) -> subprocess.CompletedProcess[str]:
-    """Run Python in the project with no variables but these."""
-    return subprocess.run(
-        [sys.executable, "-B", *command],
-        cwd=folder,
-        env={"PYTHONPATH": str(folder), **(environ or {})},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-class SettingsTestCase(SimpleTestCase):
-    """Works on a copy of config/: a developer's own .env must not change what the tests see."""
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        super().setUpClass()
-        cls.folder = Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
-        for name in ("config", "sharding", "users", "analytics"):
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(settings.BASE_DIR / name, cls.folder / name, ignore=ignored)
-        shutil.copy(settings.BASE_DIR / "manage.py", cls.folder)
-
-    def read(self, environ: dict[str, str], *names: str) -> list[Any]:
-        done = run("-c", SHOW, *names, environ=environ, folder=self.folder)
-        self.assertEqual(done.returncode, 0, done.stderr)
-        values: list[Any] = json.loads(done.stdout)
-        return values
-
-    def refuses(self, environ: dict[str, str], *texts: str) -> None:
-        done = run("-c", SHOW, environ=environ, folder=self.folder)
-        self.assertNotEqual(done.returncode, 0)
-        for text in texts:
-            self.assertIn(text, done.stderr)
-        self.assertNotIn("hunter2", done.stderr)
-
-    def manage(self, *arguments: str, environ: dict[str, str]) -> str:
-        done = run("manage.py", *arguments, environ=environ, folder=self.folder)
-        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-        return done.stdout + done.stderr
 
 
 class DevelopmentTests(SettingsTestCase):

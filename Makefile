@@ -1,0 +1,73 @@
+# Everything one does with a clone. `make` alone lists it.
+
+PYTHON ?= python3
+PORT ?= 8000
+TESTS ?=
+
+PY := .venv/bin/python
+# The pinned requirements are installed again when their file or the Python changes.
+READY := .venv/ready
+READY_DEV := .venv/ready-dev
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run stop clean test lint bench able
+
+help: ## list these
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+	@echo '  Variables: PORT=8000 (run), TESTS=tests.config (test), PYTHON=python3 (the first time)'
+
+run: $(READY) ## set everything up, then serve on http://127.0.0.1:8000 until Ctrl-C
+	@embedded=$$($(PY) -c 'from config import settings; print(settings.EMBEDDED)') || exit; \
+	if [ $$embedded = True ]; then $(PY) -m config.embedded start || exit; fi; \
+	summary=$$($(PY) manage.py migrate --no-color) || exit; \
+	printf '%s\n' "$$summary" | sed -n 's/^Summary:/Migrations:/; /^Migrations:/,$$p'; \
+	if [ $$embedded = True ]; then $(PY) manage.py load_sample || exit; fi; \
+	$(PY) manage.py sync_analytics || exit; \
+	exec $(PY) manage.py runserver 127.0.0.1:$(PORT)
+
+stop: able ## stop the embedded servers; their data stay
+	@[ ! -e var ] || $(PY) -m config.embedded stop
+
+clean: able ## stop the embedded servers and delete them, var/ and .venv
+	@for folder in var/postgres var/test-*; do \
+		[ ! -e "$$folder" ] || $(PY) -m config.embedded --folder "$$folder" destroy || exit; \
+	done
+	rm -rf var .venv
+
+test: $(READY_DEV) ## run the tests, on servers of their own
+	$(PY) manage.py test --parallel 2 $(TESTS)
+
+lint: $(READY_DEV) ## check style, types, imports and migrations; needs no server
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/lint-imports
+	$(PY) -m mypy .
+	$(PY) manage.py check
+	$(PY) -W 'ignore:Got an error checking a consistent migration history:RuntimeWarning' \
+		manage.py makemigrations --check --dry-run
+
+bench: $(READY_DEV) ## run every benchmark
+	@for program in benchmarks/bench_*.py; do $(PY) "$$program" || exit; done
+
+# To end servers takes a .venv that works, even when it was broken or deleted while they ran.
+able:
+	@if [ -e var ] && ! $(PY) -c 'import config.embedded' 2>/dev/null; then \
+		rm -rf .venv && $(MAKE) --no-print-directory $(READY); \
+	fi
+
+$(READY): requirements.txt $(PY)
+	@echo 'Installing requirements.txt ...'
+	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(READY_DEV): requirements-dev.txt $(READY)
+	@echo 'Installing requirements-dev.txt ...'
+	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo 'This needs Python 3.11 or newer, and $(PYTHON) is not. Name one: make PYTHON=python3.13 ...' >&2; \
+		exit 1; }
+	@$(PYTHON) -m venv --clear .venv

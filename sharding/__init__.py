@@ -7,5 +7,6 @@ when it is read.
 
 from sharding.context import use_shard
 from sharding.slot_cache import get_shard_for_user_id
+from sharding.transactions import atomic, on_commit
 
-__all__ = ["get_shard_for_user_id", "use_shard"]
+__all__ = ["atomic", "get_shard_for_user_id", "on_commit", "use_shard"]

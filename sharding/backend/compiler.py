@@ -1,4 +1,6 @@
-"""The SQL compilers of this backend: Django's, with one place where a fan-out can answer instead.
+"""The SQL compilers of this backend: Django's, with a place where a fan-out can answer instead.
+
+Writes first ask whether a transaction is open on another shard.
 
 `Query.get_aggregation` and its kin build a query, run it and convert what comes back, in one go.
 Inside `answering`, the one row that such a method waits for is fetched by the caller's function.
@@ -11,6 +13,8 @@ from typing import Any
 
 from django.db.backends.postgresql import compiler
 from django.db.models.sql.constants import GET_ITERATOR_CHUNK_SIZE, MULTI, SINGLE
+
+from sharding.transactions import require_open_shard
 
 __all__ = [
     "SQLAggregateCompiler",
@@ -57,6 +61,19 @@ class SQLAggregateCompiler(_Answered, compiler.SQLAggregateCompiler):
     """Compiles an aggregate over a subquery."""
 
 
-SQLDeleteCompiler = compiler.SQLDeleteCompiler
-SQLInsertCompiler = compiler.SQLInsertCompiler
-SQLUpdateCompiler = compiler.SQLUpdateCompiler
+class _Writing:
+    def execute_sql(self, *args: Any, **kwargs: Any) -> Any:
+        require_open_shard(self.using)
+        return super().execute_sql(*args, **kwargs)
+
+
+class SQLInsertCompiler(_Writing, compiler.SQLInsertCompiler):
+    """Compiles INSERT."""
+
+
+class SQLUpdateCompiler(_Writing, compiler.SQLUpdateCompiler):
+    """Compiles UPDATE."""
+
+
+class SQLDeleteCompiler(_Writing, compiler.SQLDeleteCompiler):
+    """Compiles DELETE."""

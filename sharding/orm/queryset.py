@@ -186,7 +186,7 @@ class ShardedQuerySet(models.QuerySet[_Model]):
         fan_out = self._fan_out()
         if not fan_out:
             return super().update(**kwargs)
-        fan_out.check()
+        fan_out.prepare_write()
         return sum(models.QuerySet.update(self.using(alias), **kwargs) for alias in fan_out.aliases)
 
     def delete(self) -> tuple[int, dict[str, int]]:
@@ -194,7 +194,7 @@ class ShardedQuerySet(models.QuerySet[_Model]):
         fan_out = self._fan_out()
         if not fan_out:
             return super().delete()
-        fan_out.check()
+        fan_out.prepare_write()
         deleted = writes.on_each(
             fan_out.aliases, lambda alias: models.QuerySet.delete(self.using(alias))
         )

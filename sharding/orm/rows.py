@@ -16,6 +16,7 @@ from sharding.orm.merge import drop_repeated, group_rows, merge_streams, sort_ro
 from sharding.orm.plan import FanOutCompiler, groups_are_whole, plan, rows_are_whole
 from sharding.orm.refusals import check_fan_out, refuse
 from sharding.orm.scatter import scatter
+from sharding.signals import fanned_out
 
 __all__ = ["FanOut"]
 
@@ -81,9 +82,10 @@ class FanOut:
         with answering(self._aggregates):
             return self.query.chain().get_aggregation(self.aliases[0], aggregates)
 
-    def check(self) -> None:
-        """Raise AcrossShardsRefused when the shards cannot answer as one database would."""
+    def prepare_write(self) -> None:
+        """Before update() or delete() on each shard. Raises AcrossShardsRefused."""
         check_fan_out(self.query)
+        self._note()
 
     def explain(self, **options: Any) -> str:
         """Return every shard's plan, under its name."""
@@ -94,8 +96,12 @@ class FanOut:
         return "\n".join(lines)
 
     def _scatter(self, sql: str, params: Sequence[Any]) -> dict[str, list[Any]]:
+        self._note()
         answers, self.missing = scatter(self.aliases, sql, params, partial=self.partial)
         return answers
+
+    def _note(self) -> None:
+        fanned_out.send(self.query.model, aliases=self.aliases)
 
     def _rows(self, compiler: FanOutCompiler) -> list[Owned]:
         try:
@@ -117,6 +123,7 @@ class FanOut:
             sql, params = compiler.as_sql()
         except EmptyResultSet:
             return iter(())
+        self._note()
         streams = [_cursor_rows(alias, sql, params, chunk_size) for alias in self.aliases]
         rows: Iterator[Owned] = chain.from_iterable(streams)
         if compiler.sort_terms:

@@ -1,4 +1,4 @@
-"""For tests of code that uses sharded models: pin down which shards a view or a function touches."""
+"""For tests of code that uses sharded models: pin down which shards it touches."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,7 +17,7 @@ __all__ = ["ShardedTestCase"]
 class ShardedTestCase(TestCase):
     """A TestCase that may use every database."""
 
-    databases = "__all__"  # type: ignore[assignment]
+    databases = "__all__"
 
     @contextmanager
     def assertShards(self, *aliases: str) -> Iterator[None]:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 
 from django.apps import apps
+from django.contrib.contenttypes.management import RenameContentType
+from django.db.migrations import Migration
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations import (
     AlterModelManagers,
@@ -17,7 +19,7 @@ from sharding.errors import ShardingError
 from sharding.orm.queryset import ShardedManager
 from sharding.placement import SHARDS, place, place_of_app
 
-__all__ = ["place_by_name"]
+__all__ = ["place_by_name", "place_content_type_renames"]
 
 
 def place_by_name(app_label: str, model_name: str | None) -> str:
@@ -42,6 +44,16 @@ def place_by_name(app_label: str, model_name: str | None) -> str:
             f'hints={{"model_name": "…"}} in the operation, with one of: {", ".join(sorted(ever))}.'
         )
     return places.pop() if places else conf.primary()
+
+
+def place_content_type_renames(migration: Migration) -> None:
+    """Give the hint that it lacks to the RunPython that Django puts beside each RenameModel.
+
+    It changes a row of django_content_type, wherever the renamed model lives.
+    """
+    for operation in migration.operations:
+        if isinstance(operation, RenameContentType):
+            operation.hints = {"model": apps.get_model("contenttypes", "ContentType")}
 
 
 def _models_of_today(app_label: str) -> dict[str, str]:

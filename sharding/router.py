@@ -36,7 +36,7 @@ class DatabaseRouter:
             return True
         if obj1._state.adding or obj2._state.adding:
             return True  # the new one takes the other's key; saving it checks the shard
-        keys = {obj.shard_key_value for obj in (obj1, obj2)} - {None}
+        keys = {_key(obj1), _key(obj2)} - {None}
         return len(keys) < 2
 
     def allow_migrate(
@@ -46,6 +46,12 @@ class DatabaseRouter:
         model = hints.get("model")
         where = place(model) if model else migrating.place_by_name(app_label, model_name)
         return db in conf.shards() if where == SHARDS else db == where
+
+
+def _key(instance: ShardedModel) -> Any:
+    # As given to its constructor, the key of one may be text, that of the other a UUID.
+    field: Any = instance._meta.get_field(instance.shard_key)
+    return field.to_python(instance.shard_key_value)
 
 
 def _shard(model: type[models.Model], instance: models.Model | None) -> str:

@@ -1,0 +1,1 @@
+"""Migrations of which one fails, in one database and not by a database's error."""

@@ -1,0 +1,5 @@
+"""Today's models."""
+
+from tests.sharding.notes.first import Migration
+
+__all__ = ["Migration"]

@@ -1,0 +1,1 @@
+"""Migrations with a function that does not say which model it is about."""

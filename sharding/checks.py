@@ -1,4 +1,4 @@
-"""System checks sharding.E001 to E009: what would route, store or compare rows wrongly."""
+"""System checks sharding.E001 to E010: what would route, store or compare rows wrongly."""
 
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,10 +7,11 @@ from typing import Any
 from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
-from django.db import models
+from django.db import connections, models
 from django.utils.module_loading import import_string
 
 from sharding import conf, slot_cache
+from sharding.backend.base import DatabaseWrapper
 from sharding.errors import InvalidSlotMap
 from sharding.models.sharded import ShardedModel
 from sharding.orm.queryset import ShardedManager
@@ -22,8 +23,8 @@ __all__ = ["check_models", "check_settings", "check_stored_slot_map"]
 
 @register()
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
-    """E001: SHARD_SLOTS is no whole map. E009: the router is missing."""
-    return [*_first_slot_map(), *_router()]
+    """E001: SHARD_SLOTS is no whole map. E009: the router is missing. E010: a wrong backend."""
+    return [*_first_slot_map(), *_router(), *_backends()]
 
 
 @register(Tags.database)
@@ -85,6 +86,16 @@ def _router() -> Iterator[CheckMessage]:
             hint='Set DATABASE_ROUTERS = ["sharding.router.DatabaseRouter"].',
             id="sharding.E009",
         )
+
+
+def _backends() -> Iterator[CheckMessage]:
+    for alias in (conf.primary(), *conf.shards()):
+        if not isinstance(connections[alias], DatabaseWrapper):
+            yield Error(
+                f"DATABASES[{alias!r}] uses a backend that cannot answer for several shards.",
+                hint='Set its ENGINE to "sharding.backend", which extends the one of Django.',
+                id="sharding.E010",
+            )
 
 
 def _key_field(model: type[ShardedModel]) -> "models.Field[Any, Any] | None":

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 
 from sharding.errors import InvalidSlotMap
@@ -68,7 +69,7 @@ class SlotMap:
             )
         return cls(tuple(owners[slot] for slot in range(SLOTS)), version)
 
-    @property
+    @cached_property
     def aliases(self) -> frozenset[str]:
         """The shards that own at least one slot."""
         return frozenset(self.owners)

@@ -42,7 +42,9 @@ class ShardedModel(models.Model):
     @classmethod
     def from_db(cls, db: str | None, field_names: Collection[str], values: Collection[Any]) -> Self:
         instance = super().from_db(db, field_names, values)
-        _remember_key(instance)
+        # Once for every row that is read: no calls.
+        key = instance.__dict__.get(cls.shard_key_attname)
+        instance._state.stored_shard_key = key  # type: ignore[attr-defined]
         return instance
 
     def refresh_from_db(
@@ -66,12 +68,6 @@ def _key_field(model: type[ShardedModel]) -> Any:
     return model._meta.get_field(model.shard_key)
 
 
-def _remember_key(instance: ShardedModel) -> None:
-    key = instance.shard_key_value
-    if key is not None:
-        instance._state.stored_shard_key = key  # type: ignore[attr-defined]
-
-
 def _require_own_shard(
     sender: type[ShardedModel], instance: ShardedModel, using: str, **kwargs: object
 ) -> None:
@@ -86,8 +82,8 @@ def _require_own_shard(
             f"{name} without {sender.shard_key} cannot be saved: its key decides the shard. "
             f"Set it first."
         )
-    stored = getattr(instance._state, "stored_shard_key", key)
-    if stored != key and not instance._state.adding:
+    stored = getattr(instance._state, "stored_shard_key", None)
+    if stored not in (None, key) and not instance._state.adding:
         raise ShardKeyChanged(
             f"{sender.shard_key} of {name} pk={instance.pk} was changed from {stored} to {key}. "
             f"Saving would leave a second row on another shard. Create a new object with the new "
@@ -102,7 +98,8 @@ def _require_own_shard(
 
 
 def _after_save(sender: type[ShardedModel], instance: ShardedModel, **kwargs: object) -> None:
-    _remember_key(instance)
+    key = _key_field(sender).to_python(instance.shard_key_value)
+    instance._state.stored_shard_key = key  # type: ignore[attr-defined]
 
 
 def _prepare(sender: type[models.Model], **kwargs: object) -> None:

@@ -1,7 +1,7 @@
 """The rows of a queryset over several shards, in one order, as the objects that it yields."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from itertools import chain, islice
 from typing import Any
@@ -95,7 +95,7 @@ class FanOut:
             lines += [f"{alias}:", compiler.query.explain(using=alias, **options)]
         return "\n".join(lines)
 
-    def _scatter(self, sql: str, params: Sequence[Any]) -> dict[str, list[Any]]:
+    def _scatter(self, sql: str, params: Sequence[Any]) -> Mapping[str, Sequence[Row]]:
         self._note()
         answers, self.missing = scatter(self.aliases, sql, params, partial=self.partial)
         return answers
@@ -109,7 +109,9 @@ class FanOut:
         except EmptyResultSet:
             return []
         answers = self._scatter(sql, params)
-        rows = [(alias, row) for alias in answers for row in answers[alias]]
+        if compiler.sort_terms and compiler.high is not None and not compiler.recipes:
+            return list(_merged([_owned(*answer) for answer in answers.items()], compiler))
+        rows = [owned for answer in answers.items() for owned in _owned(*answer)]
         if compiler.recipes:
             rows = _grouped(compiler, rows)
         if compiler.sort_terms:
@@ -124,13 +126,8 @@ class FanOut:
         except EmptyResultSet:
             return iter(())
         self._note()
-        streams = [_cursor_rows(alias, sql, params, chunk_size) for alias in self.aliases]
-        rows: Iterator[Owned] = chain.from_iterable(streams)
-        if compiler.sort_terms:
-            rows = merge_streams(streams, compiler.sort_terms)
-        if compiler.distinct_indexes:
-            rows = drop_repeated(rows, compiler.distinct_indexes)
-        return islice(rows, compiler.low, compiler.high)
+        cursors = [_cursor_rows(alias, sql, params, chunk_size) for alias in self.aliases]
+        return _merged(cursors, compiler)
 
     def _aggregates(self, compiler: SQLCompiler) -> Row | None:
         recipes = [recipe(each, self.aliases) for each in compiler.query.annotation_select.values()]
@@ -151,6 +148,20 @@ class FanOut:
         except EmptyResultSet:
             return None
         return next((rows[0] for rows in self._scatter(sql, params).values() if rows), None)
+
+
+def _owned(alias: str, rows: Iterable[Row]) -> Iterator[Owned]:
+    return ((alias, row) for row in rows)
+
+
+def _merged(streams: Sequence[Iterator[Owned]], compiler: FanOutCompiler) -> Iterator[Owned]:
+    """Merge what each shard sends in order, reading no further than the slice asks."""
+    rows: Iterator[Owned] = chain.from_iterable(streams)
+    if compiler.sort_terms:
+        rows = merge_streams(streams, compiler.sort_terms)
+    if compiler.distinct_indexes:
+        rows = drop_repeated(rows, compiler.distinct_indexes)
+    return islice(rows, compiler.low, compiler.high)
 
 
 def _cursor_rows(alias: str, sql: str, params: Sequence[Any], size: int) -> Iterator[Owned]:

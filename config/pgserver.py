@@ -5,6 +5,7 @@ Who may call this at the same time, where the files live and the command line ar
 """
 
 import contextlib
+import errno
 import os
 import shlex
 import shutil
@@ -17,6 +18,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import psycopg
+from psycopg import errors
 
 from config import pgbinaries
 from config.pgbinaries import Account, EmbeddedError
@@ -55,6 +57,8 @@ _SETTINGS: dict[str, str | int] = {
     "log_destination": "stderr",
     "logging_collector": "off",
 }
+# Still starting, or still creating the database for a start that was killed.
+_NOT_YET = (psycopg.OperationalError, errors.DuplicateDatabase, errors.UniqueViolation)
 _NOT_DURABLE: dict[str, str | int] = {"fsync": "off", "full_page_writes": "off"}
 
 
@@ -98,13 +102,13 @@ class Server:
 
     def start(self, programs: Path) -> bool:
         """Make it run, accept connections and have its database; False if it already ran."""
-        # It may run without an answer: somebody cleaned the temporary folder.
-        needed = not (self.pid and self._answers())
+        self._make_socket_folder()
+        # It may run and yet not listen: somebody cleaned the temporary folder.
+        needed = not (self.pid and self._listens())
         if needed:
             self.end(signal.SIGINT)
             self._initialise(programs)
             self._write_settings()
-            self._make_socket_folder()
             self._clear_stale_locks()
             self._launch(programs)
         self._create_database()
@@ -131,17 +135,24 @@ class Server:
         os.kill(pid, signal.SIGKILL)
         self._wait_until_gone(processes)
 
-    def delete(self, programs: Path | None) -> None:
+    def delete(self) -> None:
         """End it and delete all its files."""
         self.end(signal.SIGQUIT)
-        if programs and self.pid_file.exists():
-            # After a crash its shared memory outlives its files, a megabyte each time: only a
-            # server that takes the data over removes it. If that fails, they go nevertheless.
-            self._make_socket_folder()
-            self._clear_stale_locks()
-            options = ["--single", "-D", str(self.data), "postgres"]
-            pgbinaries.run(programs / "postgres", *options, folder=self.home)
-        delete(self.data, self.log, self.settings_file, *self._half_made())
+        if self.pid_file.exists():
+            with contextlib.suppress(EmbeddedError):
+                self._release_memory()
+        self._delete_half_made()
+        delete(self.data, self.log, self.settings_file)
+
+    def _release_memory(self) -> None:
+        """Remove the shared memory of a crashed server, a megabyte that outlives its files.
+
+        Only a server that takes the data over can do that; this one ends when it has recovered.
+        """
+        programs = pgbinaries.install(self.home)
+        self._clear_stale_locks()
+        options = ["-D", str(self.data), "-c", f"config_file={self.settings_file}", "postgres"]
+        pgbinaries.run(programs / "postgres", "--single", *options, folder=self.home)
 
     def _noted_pid(self) -> int | None:
         try:
@@ -149,10 +160,12 @@ class Server:
         except (OSError, ValueError):
             return None
 
-    def _answers(self) -> bool:
+    def _listens(self) -> bool:
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(5)
-            return client.connect_ex(f"{self.socket_folder}/.s.PGSQL.{PORT}") == 0
+            answer = client.connect_ex(f"{self.socket_folder}/.s.PGSQL.{PORT}")
+        # Any other error is that of a server which is there, only busy.
+        return answer not in (errno.ENOENT, errno.ECONNREFUSED)
 
     def _initialise(self, programs: Path) -> None:
         account = pgbinaries.server_account()
@@ -160,7 +173,7 @@ class Server:
             _check_data(self.data, account)
             return
         # Renamed when complete: an initdb that was interrupted leaves no half-made server.
-        delete(*self._half_made())
+        self._delete_half_made()
         fresh = self.home / f"{self.alias}.new-{os.getpid()}"
         fresh.mkdir(mode=0o700)
         pgbinaries.give(fresh, account, 0o700)
@@ -171,8 +184,10 @@ class Server:
             raise EmbeddedError(f"Cannot initialise {self}:\n{done.stdout.strip()}")
         fresh.rename(self.data)
 
-    def _half_made(self) -> list[Path]:
-        return list(self.home.glob(f"{self.alias}.new-*"))
+    def _delete_half_made(self) -> None:
+        for folder in self.home.glob(f"{self.alias}.new-*"):
+            # Its initdb may still run or clean up itself, when only we were killed.
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _write_settings(self) -> None:
         """Write the settings anew for each start, so that changes above are picked up.
@@ -201,6 +216,8 @@ class Server:
         PostgreSQL ignores the lock of a process that is gone, but not when the number was given
         to another one (usual when a container restarts) or when the dead one remains as a zombie.
         """
+        if self.pid:  # Just now started, on behalf of a start that was killed.
+            return
         pid = self._noted_pid()
         served = pid and pgbinaries.served_folder(pid)
         if served and not served.exists():
@@ -219,7 +236,7 @@ class Server:
         settings = f"-c config_file={shlex.quote(str(self.settings_file))}"
         options = ["-D", str(self.data), "-l", str(self.log), "-o", settings, "-t", str(TIMEOUT)]
         done = pgbinaries.run(programs / "pg_ctl", "start", "-w", *options, folder=self.home)
-        if done.returncode != 0:
+        if done.returncode != 0 and not self.pid:
             raise EmbeddedError(
                 f"Cannot start {self}. The end of its log, {self.log}:\n"
                 + (_tail(self.log, size) or done.stdout.strip())
@@ -231,8 +248,8 @@ class Server:
             try:
                 self._create_database_if_missing()
                 return
-            except psycopg.OperationalError as error:  # Still starting, after an interruption.
-                if time.monotonic() > deadline:
+            except _NOT_YET as error:
+                if time.monotonic() > deadline or not self.pid:
                     raise EmbeddedError(
                         f"Cannot connect to {self}: {error}. Its log is {self.log}."
                     ) from error

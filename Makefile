@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 PORT ?= 8000
-TESTS ?=
+TESTS ?= tests
 
 PY := .venv/bin/python
 # The pinned requirements are installed again when their file or the Python changes.
@@ -30,8 +30,8 @@ stop: able ## stop the embedded servers; their data stay
 	@[ ! -e var ] || $(PY) -m config.embedded stop
 
 clean: able ## stop the embedded servers and delete them, var/ and .venv
-	@for folder in var/postgres var/test-*; do \
-		[ ! -e "$$folder" ] || $(PY) -m config.embedded --folder "$$folder" destroy || exit; \
+	@for folder in var/*; do \
+		[ ! -d "$$folder" ] || $(PY) -m config.embedded --folder "$$folder" destroy || exit; \
 	done
 	rm -rf var .venv
 
@@ -48,7 +48,9 @@ lint: $(READY_DEV) ## check style, types, imports and migrations; needs no serve
 		manage.py makemigrations --check --dry-run
 
 bench: $(READY_DEV) ## run every benchmark
-	@for program in benchmarks/bench_*.py; do $(PY) "$$program" || exit; done
+	@for program in $$(grep -l '^if __name__ ==' benchmarks/*.py | sed 's,.*/\(.*\).py,\1,'); do \
+		echo "$$program:"; $(PY) -m benchmarks.$$program || exit; \
+	done
 
 # To end servers takes a .venv that works, even when it was broken or deleted while they ran.
 able:

@@ -1,0 +1,1 @@
+"""Invented users to try the project with: users.csv, and how it was made (generate.py)."""

@@ -2,35 +2,16 @@
 
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
-from django.contrib.auth.forms import AdminUserCreationForm, UserChangeForm
 
 from users.models import User
 
-__all__ = ["AddUserForm", "ChangeUserForm", "UserAdmin"]
-
-
-class AddUserForm(AdminUserCreationForm):
-    """A new account: email, name and a password typed twice, or none."""
-
-    class Meta:
-        model = User
-        fields = ("email", "name")
-
-
-class ChangeUserForm(UserChangeForm):
-    """An account; the password's hash is shown, with a link to set another one."""
-
-    class Meta:
-        model = User
-        fields = "__all__"
+__all__ = ["UserAdmin"]
 
 
 @admin.register(User)
 class UserAdmin(DjangoUserAdmin):
-    """Django's own page for users, for accounts that log in by email."""
+    """Django's own pages and forms for users, with the fields of ours."""
 
-    form = ChangeUserForm
-    add_form = AddUserForm
     list_display = ("email", "name", "is_active", "is_staff", "date_joined")
     list_filter = ("is_active", "is_staff", "is_superuser", "date_joined", "groups")
     search_fields = ("email", "name")

@@ -13,9 +13,9 @@ from sharding import conf
 from sharding.hashing import slot_for
 from users.models import User
 
-__all__ = ["sync_one", "sync_user"]
+__all__ = ["LOCK", "sync_one", "sync_user"]
 
-_LOCK = 19_870_611  # the first half of the lock; the slot is the second
+LOCK = 19_870_611  # the first half of the lock; the slot is the second
 
 
 def sync_user(user_id: UUID | str) -> UserAnalytics | None:
@@ -37,7 +37,7 @@ def sync_one(user_id: UUID | str) -> SyncResult:
     with naming(alias), transaction.atomic(using=alias), connections[alias].cursor() as cursor:
         # Before the account is read: of two syncs at once, the one that writes last has read last.
         # A slot is fine enough; other users of it wait for a moment too.
-        cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [_LOCK, slot])
+        cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [LOCK, slot])
         account = _account(user_id)
         if account is None:
             deleted, _ = UserAnalytics.objects.filter(pk=user_id).delete()

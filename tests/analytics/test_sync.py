@@ -14,12 +14,14 @@ from analytics.sync import (
     SyncFailed,
     SyncResult,
     full,
+    single,
     statements,
     sync_all,
     sync_one,
     sync_user,
 )
 from sharding.errors import DatabaseUnavailable, InvalidShardKey
+from sharding.hashing import slot_for
 from tests.support import ServerLog, server_down
 from users.models import User
 
@@ -87,7 +89,6 @@ class FullPassTests(SyncTestCase):
         other.execute("SELECT pg_advisory_lock(%s)", [full.LOCK])
         with self.assertRaises(SyncAlreadyRunning):
             sync_all()
-        other.close()
 
     def test_an_error_names_the_database_and_changes_nothing(self):
         sync_all()
@@ -172,6 +173,21 @@ class SingleTests(SyncTestCase):
         for wrong in wrongs:
             with self.subTest(wrong), self.assertRaises(InvalidShardKey):
                 sync_user(wrong)
+
+    def test_waits_for_another_sync_of_the_same_user(self):
+        other = ServerLog("analytics").connection
+        self.addCleanup(other.close)
+        other.execute("SELECT pg_advisory_lock(%s, %s)", [single.LOCK, slot_for(self.ada.pk)])
+        with connections["analytics"].cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '50ms'")
+        with self.assertRaisesRegex(SyncFailed, "lock timeout"):
+            sync_user(self.ada.pk)
+
+    def test_an_error_names_the_database(self):
+        with connections["default"].cursor() as cursor:
+            cursor.execute("ALTER TABLE users_user RENAME TO elsewhere")
+        with self.assertRaisesRegex(SyncFailed, "Database primary .*users_user"):
+            sync_user(self.ada.pk)
 
     def test_a_server_that_is_down_is_named(self):
         for alias in ("default", "analytics"):

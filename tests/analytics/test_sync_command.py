@@ -79,6 +79,12 @@ class SyncCommandTests(TestCase):
             sync()
         self.assertFalse(SyncRun.objects.exists())
 
+    def test_the_first_failure_is_the_one_reported(self):
+        with connections["analytics"].cursor() as cursor:
+            cursor.execute("ALTER TABLE analytics_syncrun RENAME TO elsewhere")
+        with server_down("default"), self.assertRaisesRegex(CommandError, "Database primary"):
+            sync()
+
     def test_missing_tables_are_no_stack_trace(self):
         with connections["analytics"].cursor() as cursor:
             cursor.execute("ALTER TABLE analytics_useranalytics RENAME TO elsewhere")

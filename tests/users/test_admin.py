@@ -1,5 +1,6 @@
 """Accounts in the admin."""
 
+from django.contrib.auth.models import Group, Permission
 from django.db.models import QuerySet
 from django.test import TestCase
 from django.urls import reverse
@@ -88,6 +89,15 @@ class UserAdminTests(TestCase):
 
     def profile(self) -> QuerySet[Profile]:
         return Profile.objects.using(get_shard_for_user_id(self.ada.pk)).filter(pk=self.ada.pk)
+
+    def test_gives_groups_and_permissions(self):
+        group = Group.objects.create(name="Support")
+        right = Permission.objects.get(codename="view_user")
+        form = self.change(is_staff="on", groups=[group.pk], user_permissions=[right.pk])
+        self.assertRedirects(self.client.post(page("change", self.ada), form), LIST)
+        self.assertEqual(list(self.ada.groups.all()), [group])
+        self.client.force_login(self.ada)
+        self.assertEqual(self.client.get(LIST).status_code, 200)
 
     def test_sets_another_password(self):
         url = reverse("admin:auth_user_password_change", args=[self.ada.pk])

@@ -6,7 +6,7 @@ they gain on quick queries.
 """
 
 import selectors
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import Any
@@ -20,7 +20,7 @@ from psycopg.errors import error_from_result
 
 from sharding.errors import DatabaseUnavailable
 
-__all__ = ["scatter"]
+__all__ = ["marked_for_rollback", "named", "scatter"]
 
 Row = tuple[Any, ...]
 Rows = Sequence[Row]
@@ -42,12 +42,37 @@ def scatter(
     that cannot be reached is reported as missing instead.
     """
     missing: set[str] = set()
-    with _marked_for_rollback(aliases):
+    with marked_for_rollback(aliases):
         if all(_is_plain(connections[alias]) for alias in aliases):
             rows = _together(aliases, sql, params, missing, partial=partial)
         else:
             rows = _in_turn(aliases, sql, params, missing, partial=partial)
     return rows, frozenset(missing)
+
+
+@contextmanager
+def marked_for_rollback(aliases: Iterable[str]) -> Iterator[None]:
+    """Have the transactions that are open on these databases rolled back when the block fails."""
+    try:
+        yield
+    except BaseException:
+        for alias in aliases:
+            if connections[alias].in_atomic_block:
+                transaction.set_rollback(True, using=alias)
+        raise
+
+
+@contextmanager
+def named(alias: str) -> Iterator[None]:
+    """Let an error of the block say which database it comes from, and be the same otherwise."""
+    try:
+        yield
+    except DatabaseUnavailable:
+        raise  # says so already
+    except DjangoError as error:
+        text, *rest = error.args or ("",)
+        error.args = (f"{alias}: {text}", *rest)
+        raise
 
 
 def _is_plain(connection: BaseDatabaseWrapper) -> bool:
@@ -60,23 +85,13 @@ def _is_plain(connection: BaseDatabaseWrapper) -> bool:
     )
 
 
-@contextmanager
-def _marked_for_rollback(aliases: Sequence[str]) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        for alias in aliases:
-            if connections[alias].in_atomic_block:
-                transaction.set_rollback(True, using=alias)
-        raise
-
-
 def _in_turn(
     aliases: Sequence[str], sql: str, params: Sequence[Any], missing: set[str], *, partial: bool
 ) -> dict[str, Rows]:
     answers: dict[str, Rows] = {}
     for alias in aliases:
-        with _absent_if(partial, alias, missing), connections[alias].cursor() as cursor:
+        connection = connections[alias]
+        with _absent_if(partial, alias, missing), named(alias), connection.cursor() as cursor:
             cursor.execute(sql, params)
             answers[alias] = cursor.fetchall()
     return answers
@@ -90,12 +105,14 @@ def _together(
     try:
         for alias in aliases:
             with _absent_if(partial, alias, missing):
-                running[alias] = _Statement(alias, sql, params)
+                # Kept before it is sent: Ctrl-C in between would leave the connection busy.
+                running[alias] = _Statement(connections[alias])
+                running[alias].send(sql, params)
         _wait([statement for statement in running.values() if not statement.done])
         errors: list[BaseException] = []
         for alias, statement in running.items():
             try:
-                with _absent_if(partial, alias, missing):
+                with _absent_if(partial, alias, missing), named(alias):
                     answers[alias] = statement.rows()
             except DjangoError as error:
                 errors.append(error)
@@ -120,7 +137,8 @@ def _absent_if(partial: bool, alias: str, missing: set[str]) -> Iterator[None]:
 def _wait(statements: Sequence["_Statement"]) -> None:
     with _Selector() as selector:
         for statement in statements:
-            selector.register(statement.pgconn.socket, statement.flush(), statement)
+            if wanted := statement.advance(0):
+                selector.register(statement.pgconn.socket, wanted, statement)
         while selector.get_map():
             for key, events in selector.select():
                 statement = key.data
@@ -132,72 +150,74 @@ def _wait(statements: Sequence["_Statement"]) -> None:
 
 
 class _Statement:
-    """A statement that was sent on one connection, and what came back so far."""
+    """A statement on one connection: sent, and what came back so far. `done` is when it is over."""
 
-    def __init__(self, alias: str, sql: str, params: Sequence[Any]) -> None:
-        self.wrapper = connections[alias]
-        self.done = False
+    def __init__(self, wrapper: BaseDatabaseWrapper) -> None:
+        self.done = True
         self.results: list[pq.abc.PGresult] = []
         self.failure: BaseException | None = None
-        cursor = self.wrapper.cursor()
-        self.cursor: ClientCursor[Any] = cursor.cursor
-        connection: Connection[Any] = self.wrapper.connection
-        self.pgconn = connection.pgconn
-        with self.wrapper.wrap_database_errors:
-            if not connection.autocommit and self._status() == pq.TransactionStatus.IDLE:
-                cursor.execute("")  # psycopg opens the transaction before the first statement
-            query = self.cursor.mogrify(sql, params)
+        self.wrapper = wrapper
+        self.cursor = wrapper.cursor()
+        self.connection: Connection[Any] = wrapper.connection
+        self.pgconn = self.connection.pgconn
+
+    def send(self, sql: str, params: Sequence[Any]) -> None:
+        """Begin to send it. What goes wrong is raised by rows(), when the others have answered."""
+        with self._failing():
+            self.wrapper.validate_no_broken_transaction()
+            self._begin()
+            query = self.cursor.cursor.mogrify(sql, params)
+            self.done = False
             self.pgconn.send_query(query.encode())
 
-    def flush(self) -> int:
-        """Send what is still unsent; return the events to wait for."""
-        return EVENT_READ | EVENT_WRITE if self.pgconn.flush() else EVENT_READ
-
     def advance(self, events: int) -> int:
-        """Read what has come; return the events to wait for, 0 when the answer is whole."""
-        try:
+        """Send and read what can be; return the events to wait for, 0 when the answer is whole."""
+        with self._failing():
             if events & EVENT_READ:
                 self.pgconn.consume_input()
-            wanted = self.flush()
+            unsent = self.pgconn.flush()
             while not self.pgconn.is_busy():
                 result = self.pgconn.get_result()
                 if result is None:
                     self.done = True
                     return 0
                 self.results.append(result)
-        except Exception as error:
-            self.failure = error
-            self.done = True
-            return 0
-        return wanted
+            return EVENT_READ | EVENT_WRITE if unsent else EVENT_READ
+        return 0
 
     def rows(self) -> Rows:
         """Return the rows. Raises Django's error for what the server answered instead."""
-        try:
-            with self.wrapper.wrap_database_errors:
-                if self.failure:
-                    raise self.failure
-                return self._loaded(self.results[-1])
-        except DatabaseUnavailable:
-            raise
-        except DjangoError as error:
-            raise type(error)(f"{self.wrapper.alias}: {error}") from error
+        with self.wrapper.wrap_database_errors:
+            if self.failure:
+                raise self.failure
+            result = self.results[-1]
+            if result.status != pq.ExecStatus.TUPLES_OK:
+                raise error_from_result(result, encoding="utf-8")
+            return _LoadedRows(self.wrapper, self.cursor.cursor, result)
 
     def close(self) -> None:
         """Leave the connection ready for the next statement, whatever happened."""
-        if not self.done:
-            self.wrapper.connection.cancel_safe(timeout=_CANCEL_TIMEOUT)
-            while self.pgconn.get_result() is not None:
-                pass
+        try:
+            if not self.done:
+                self.connection.cancel_safe(timeout=_CANCEL_TIMEOUT)
+                while self.pgconn.get_result() is not None:
+                    pass
+        except Exception:
+            self.connection.close()  # nobody could use it any more
         self.cursor.close()
 
-    def _status(self) -> int:
-        return self.pgconn.transaction_status
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.failure, self.done = error, True
 
-    def _loaded(self, result: pq.abc.PGresult) -> Rows:
-        if result.status != pq.ExecStatus.TUPLES_OK:
-            raise error_from_result(result, encoding="utf-8")
-        return _LoadedRows(self.cursor, result)
+    def _begin(self) -> None:
+        """Open the transaction, which psycopg does before its first statement."""
+        idle = self.pgconn.transaction_status == pq.TransactionStatus.IDLE
+        if idle and not self.connection.autocommit:
+            self.cursor.execute("")
 
 
 class _LoadedRows(Sequence[Row]):
@@ -206,7 +226,10 @@ class _LoadedRows(Sequence[Row]):
     A merge that wants the first 20 of all shards asks each of them for a third of what it sent.
     """
 
-    def __init__(self, cursor: ClientCursor[Any], result: pq.abc.PGresult) -> None:
+    def __init__(
+        self, wrapper: BaseDatabaseWrapper, cursor: ClientCursor[Any], result: pq.abc.PGresult
+    ) -> None:
+        self._wrapper = wrapper
         self._transformer = Transformer(cursor)
         self._transformer.set_pgresult(result)
         self._length = result.ntuples
@@ -215,10 +238,11 @@ class _LoadedRows(Sequence[Row]):
         return self._length
 
     def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            start, stop, step = index.indices(self._length)
-            return self._transformer.load_rows(start, stop, tuple)[::step]
-        return self._transformer.load_rows(index, index + 1, tuple)[0]
+        with named(self._wrapper.alias), self._wrapper.wrap_database_errors:
+            if isinstance(index, slice):
+                start, stop, step = index.indices(self._length)
+                return self._transformer.load_rows(start, stop, tuple)[::step]
+            return self._transformer.load_rows(index, index + 1, tuple)[0]
 
     def __iter__(self) -> Iterator[Row]:
         start, size = 0, _FIRST_LOADED

@@ -59,6 +59,8 @@ def check_models(
         if issubclass(model, ShardedModel):
             for check in (_key, _unique, _primary_key, _inheritance, _managers):
                 found += check(model)
+        elif is_sharded(model):
+            found += _not_sharded(model)
     return found
 
 
@@ -78,9 +80,8 @@ def _router() -> Iterator[CheckMessage]:
         import_string(router) if isinstance(router, str) else router
         for router in settings.DATABASE_ROUTERS
     ]
-    if not any(
-        router is DatabaseRouter or isinstance(router, DatabaseRouter) for router in routers
-    ):
+    classes = [router if isinstance(router, type) else type(router) for router in routers]
+    if not any(issubclass(router, DatabaseRouter) for router in classes):
         yield Error(
             "The router is missing, so every query goes to the primary.",
             hint='Set DATABASE_ROUTERS = ["sharding.router.DatabaseRouter"].',
@@ -127,24 +128,31 @@ def _key(model: type[ShardedModel]) -> Iterator[CheckMessage]:
 
 def _is_key_of_target(field: "models.ForeignKey[Any, Any]") -> bool:
     target = field.remote_field.model
-    return issubclass(target, ShardedModel) and field.target_field == _key_field(target)
+    return (
+        isinstance(target, type)
+        and issubclass(target, ShardedModel)
+        and field.target_field == _key_field(target)
+    )
 
 
 def _relations(model: type[models.Model]) -> Iterator[CheckMessage]:
-    for field in model._meta.local_fields:
-        if not isinstance(field, models.ForeignKey):
+    for field in (*model._meta.local_fields, *model._meta.local_many_to_many):
+        target = field.remote_field.model if field.remote_field else None
+        if target is None or isinstance(target, str):  # a name that Django reports as unknown
             continue
-        target = field.remote_field.model
-        if place(model) != place(target):
-            problem = f"lives on {place(model)}, its target {target._meta.label} on {place(target)}"
+        here, there = conf.label(place(model)), conf.label(place(target))
+        if here != there:
+            problem = f"lives on {here}, its target {target._meta.label} on {there}"
             hint = "No foreign key crosses databases. Keep the plain id in a UUIDField instead."
-        elif is_sharded(model) and field.name != getattr(model, "shard_key", None):
+        elif field.many_to_many or not is_sharded(model):
+            continue
+        elif field.name != getattr(model, "shard_key", None):
             problem = "is not the shard key, so its target may be on another shard"
             hint = "Keep the target's id in a UUIDField; both rows have the shard key in common."
         else:
             continue
         yield Error(
-            f"{model._meta.label}.{field.name}: this foreign key {problem}.",
+            f"{model._meta.label}.{field.name}: this relation {problem}.",
             hint=hint,
             obj=field,
             id="sharding.E004",
@@ -152,9 +160,8 @@ def _relations(model: type[models.Model]) -> Iterator[CheckMessage]:
 
 
 def _unique(model: type[ShardedModel]) -> Iterator[CheckMessage]:
-    keys = {model.shard_key, getattr(_key_field(model), "attname", None)}
     for names in _unique_sets(model):
-        if not keys & names:
+        if not _key_names(model) & names:
             yield Error(
                 f"{model._meta.label}: unique {', '.join(sorted(names))} holds on each shard by "
                 f"itself only.",
@@ -163,6 +170,11 @@ def _unique(model: type[ShardedModel]) -> Iterator[CheckMessage]:
                 obj=model,
                 id="sharding.E005",
             )
+
+
+def _key_names(model: type[ShardedModel]) -> set[str]:
+    """The names by which fields refer to the key: with a foreign key two, profile, profile_id."""
+    return {model.shard_key, getattr(_key_field(model), "attname", model.shard_key)}
 
 
 def _unique_sets(model: type[ShardedModel]) -> Iterator[set[str]]:
@@ -187,7 +199,7 @@ def _primary_key(model: type[ShardedModel]) -> Iterator[CheckMessage]:
     pk = model._meta.pk
     parts = set(getattr(pk, "field_names", ())) or {pk.name}
     random = isinstance(pk, models.UUIDField) and pk.default is uuid.uuid4
-    if model.shard_key not in parts and not random:
+    if not _key_names(model) & parts and not random:
         yield Error(
             f"{model._meta.label}: two shards can give the same primary key {pk.name!r} to "
             f"different rows.",
@@ -225,3 +237,12 @@ def _managers(model: type[ShardedModel]) -> Iterator[CheckMessage]:
                 obj=model,
                 id="sharding.E008",
             )
+
+
+def _not_sharded(model: type[models.Model]) -> Iterator[CheckMessage]:
+    yield Error(
+        f"{model._meta.label} has a ShardedManager but is no ShardedModel: its rows have no key.",
+        hint="Derive the model from sharding.models.ShardedModel, or take another manager.",
+        obj=model,
+        id="sharding.E008",
+    )

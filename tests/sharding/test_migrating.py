@@ -59,7 +59,9 @@ class RenamedAndDeletedTests(NotesTestCase):
     def test_on_new_databases(self) -> None:
         migrate()
         self.assertTables(primary={"author"}, shards={"memo"})
-        self.assertRan(note=SHARD_ALIASES, topic=["default"], memo=SHARD_ALIASES)
+        self.assertRan(
+            topic=["default"], **dict.fromkeys(["note", "sketch", "memo"], SHARD_ALIASES)
+        )
         self.assertEqual(fetch("default", "SELECT name FROM notes_author"), [("SQL",)])
         for alias in connections:
             applied = MigrationRecorder(connections[alias]).applied_migrations()
@@ -78,7 +80,9 @@ class RenamedAndDeletedTests(NotesTestCase):
         migrate("notes", "0003")
         self.assertTables(primary={"author"}, shards={"memo"})
         migrate()
-        self.assertRan(note=SHARD_ALIASES, topic=["default"], memo=SHARD_ALIASES)
+        self.assertRan(
+            topic=["default"], **dict.fromkeys(["note", "sketch", "memo"], SHARD_ALIASES)
+        )
         for alias in SHARD_ALIASES:
             rows = fetch(alias, "SELECT user_id, text FROM notes_memo")
             self.assertEqual(rows, [(user_id, "changed")])
@@ -100,7 +104,7 @@ class RenamedAndDeletedTests(NotesTestCase):
         notes.ran.clear()
         migrate("notes", "0001")
         self.assertTables(primary={"author", "topic"}, shards={"note", "draft"})
-        self.assertRan(memo=SHARD_ALIASES, topic=["default", *SHARD_ALIASES])
+        self.assertRan(memo=SHARD_ALIASES, sketch=SHARD_ALIASES, topic=["default", *SHARD_ALIASES])
         migrate("notes", "zero")
         self.assertTables(primary=set(), shards=set())
         migrate()
@@ -110,7 +114,8 @@ class RenamedAndDeletedTests(NotesTestCase):
         for alias in reversed(list(connections)):
             migrate(database=alias)
         self.assertTables(primary={"author"}, shards={"memo"})
-        self.assertRan(note=SHARD_ALIASES[::-1], topic=["default"], memo=SHARD_ALIASES[::-1])
+        shards = SHARD_ALIASES[::-1]
+        self.assertRan(topic=["default"], **dict.fromkeys(["note", "sketch", "memo"], shards))
 
 
 class WithoutHintsTests(NotesTestCase):
@@ -137,13 +142,16 @@ class PlaceByNameTests(SimpleTestCase):
             "memo": SHARDS,
             "Note": SHARDS,
             "draft": SHARDS,
+            "Sketch": SHARDS,
             "TOPIC": "default",
         }.items():
             with self.subTest(name):
                 self.assertEqual(place_by_name("notes", name), place)
 
     def test_a_name_that_no_model_ever_had(self) -> None:
-        message = "model_name='nothing' names no model of it. .* author, draft, memo, note, topic"
+        message = (
+            "model_name='nothing' names no model of it. .* author, draft, memo, note, sketch, topic"
+        )
         with self.assertRaisesRegex(ShardingError, message):
             place_by_name("notes", "nothing")
 

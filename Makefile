@@ -11,7 +11,7 @@ READY_DEV := .venv/ready-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run stop clean test lint bench able
+.PHONY: help run stop clean test coverage lint bench able
 
 help: ## list these
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
@@ -37,6 +37,12 @@ clean: able ## stop the embedded servers and delete them, var/ and .venv
 
 test: $(READY_DEV) ## run the tests, on servers of their own
 	$(PY) manage.py test --parallel 2 $(TESTS)
+
+coverage: $(READY_DEV) ## run the tests, and show what they do not reach
+	@$(PY) -m coverage erase
+	$(PY) -m coverage run manage.py test --parallel 2 $(TESTS)
+	@$(PY) -m coverage combine --quiet
+	$(PY) -m coverage report --skip-covered
 
 lint: $(READY_DEV) ## check style, types, imports and migrations; needs no server
 	.venv/bin/ruff check .

@@ -23,8 +23,12 @@ run: $(READY) ## set everything up, then serve on http://127.0.0.1:8000 until Ct
 	summary=$$($(PY) manage.py migrate --no-color) || exit; \
 	printf '%s\n' "$$summary" | sed -n 's/^Summary:/Migrations:/; /^Migrations:/,$$p'; \
 	if [ $$embedded = True ]; then $(PY) manage.py load_sample || exit; fi; \
-	$(PY) manage.py sync_analytics || exit; \
-	exec $(PY) manage.py runserver 127.0.0.1:$(PORT)
+	printf 'Analytics: '; $(PY) manage.py sync_analytics --no-progress || exit; \
+	if [ $$embedded = True ]; then \
+		echo 'The servers go on after Ctrl-C, until "make stop". From here on, the log of the site.'; \
+	fi; \
+	echo 'Open http://127.0.0.1:$(PORT)/'; \
+	exec env DJANGO_RUNSERVER_HIDE_WARNING=true $(PY) manage.py runserver 127.0.0.1:$(PORT)
 
 stop: able ## stop the embedded servers; their data stay
 	@[ ! -e var ] || $(PY) -m config.embedded stop

@@ -1,16 +1,17 @@
 """The queryset and manager of sharded models: which method goes where, and no more."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Self, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.db import models, router
-from django.db.models.query import prefetch_related_objects
+from django.db.models.query import EmptyQuerySet, prefetch_related_objects
 
 from sharding.errors import AcrossShardsRefused
-from sharding.orm import writes
-from sharding.orm.refusals import check_subqueries, has_subqueries, refuse
+from sharding.orm import subqueries, writes
+from sharding.orm.keys import key_name
+from sharding.orm.refusals import refuse
 from sharding.orm.rows import FanOut
 from sharding.orm.targets import aliases_for
 
@@ -34,6 +35,22 @@ class ShardedQuerySet(models.QuerySet[_Model]):
     # The shards that could not be reached when a partial queryset was last evaluated.
     missing_shards: frozenset[str] = frozenset()
 
+    def __init__(
+        self,
+        model: type[_Model] | None = None,
+        query: Any = None,
+        using: str | None = None,
+        hints: dict[str, models.Model] | None = None,
+    ) -> None:
+        super().__init__(model, query or subqueries.ShardedQuery(model), using, hints)
+
+    @classmethod
+    def as_manager(cls) -> "ShardedManager":
+        """Return a manager with this class's methods, as Django's does."""
+        manager = ShardedManager.from_queryset(cls)()
+        manager._built_with_as_manager = True
+        return manager
+
     def across_shards(self, *, partial: bool = False) -> Self:
         """Allow the query to ask every shard.
 
@@ -51,9 +68,9 @@ class ShardedQuerySet(models.QuerySet[_Model]):
         if len(aliases) > 1:
             raise AcrossShardsRefused(
                 f"This call on {self.model._meta.label} needs one shard, and the query goes to "
-                f"{', '.join(aliases)}. Add a filter on {self.model.shard_key}, or .using(alias)."
+                f"{', '.join(aliases)}. Add a filter on {key_name(self.model)}, or .using(alias)."
             )
-        self._check_single(aliases)
+        self._check_subqueries(aliases)
         return aliases[0]
 
     # Reading
@@ -75,9 +92,11 @@ class ShardedQuerySet(models.QuerySet[_Model]):
 
     def _streamed(self, fan_out: FanOut, chunk_size: int) -> Iterator[_Model]:
         for chunk in fan_out.stream(self, chunk_size):
+            self.missing_shards = fan_out.missing
             if self._prefetch_related_lookups:
                 prefetch_related_objects(chunk, *self._prefetch_related_lookups)
             yield from chunk
+        self.missing_shards = fan_out.missing
 
     async def aiterator(self, chunk_size: int = _CHUNK) -> AsyncIterator[_Model]:
         rows = await sync_to_async(self.iterator)(chunk_size)
@@ -94,17 +113,18 @@ class ShardedQuerySet(models.QuerySet[_Model]):
         return self._noting(fan_out, fan_out.exists()) if fan_out else super().exists()
 
     def contains(self, obj: models.Model) -> bool:
-        if self._db or self._result_cache is not None or not isinstance(obj, self.model):
+        key = key_name(self.model)
+        if self._db or self._result_cache is not None or not key or not isinstance(obj, self.model):
             return super().contains(obj)
-        keyed = self.filter(**{self.model.shard_key: obj.shard_key_value})
+        keyed = self.filter(**{key: obj.shard_key_value})
         return models.QuerySet.contains(keyed, obj)
 
     def aggregate(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        fan_out = self._fan_out()
-        if not fan_out:
-            return super().aggregate(*args, **kwargs)
-        aggregates = {**{arg.default_alias: arg for arg in args}, **kwargs}
-        self._validate_values_are_expressions(aggregates.values(), method_name="aggregate")
+        self._validate_values_are_expressions((*args, *kwargs.values()), method_name="aggregate")
+        aggregates = {**kwargs, **{_default_alias(arg): arg for arg in args}}
+        self._check_values(subqueries.of_aggregates(self.query, aggregates))
+        if not (fan_out := self._fan_out()):
+            return super().aggregate(**aggregates)
         return self._noting(fan_out, fan_out.aggregate(aggregates))
 
     def in_bulk(
@@ -127,7 +147,7 @@ class ShardedQuerySet(models.QuerySet[_Model]):
         """Load these fields, and the key: without it nobody could save or refresh the object."""
         if fields == (None,):
             return super().only(*fields)  # which refuses it
-        return super().only(*fields, self.model.shard_key)
+        return super().only(*fields, *filter(None, [key_name(self.model)]))
 
     def defer(self, *fields: Any) -> Self:
         """Leave out these fields, but never the key."""
@@ -142,13 +162,26 @@ class ShardedQuerySet(models.QuerySet[_Model]):
         owner = router.db_for_write(self.model, instance=self.model(**kwargs))
         return models.QuerySet.create(self.using(owner), **kwargs)
 
-    def bulk_create(self, objs: Iterable[_Model], *args: Any, **kwargs: Any) -> list[_Model]:
+    def bulk_create(
+        self,
+        objs: Iterable[_Model],
+        batch_size: int | None = None,
+        ignore_conflicts: bool = False,
+        update_conflicts: bool = False,
+        update_fields: Collection[str] | None = None,
+        unique_fields: Collection[str] | None = None,
+    ) -> list[_Model]:
         """Store the objects, each on its shard. Not atomic over several shards."""
         objects = list(objs)
+        writes.refuse_key(self.model, update_fields or (), "bulk_create()")
+        options = (batch_size, ignore_conflicts, update_conflicts, update_fields, unique_fields)
         groups = writes.by_shard(objects, self._db)
-        writes.refuse_key(self.model, kwargs.get("update_fields") or (), "bulk_create()")
-        for alias, group in groups.items():
-            models.QuerySet.bulk_create(self.using(alias), group, *args, **kwargs)
+
+        def create(alias: str) -> list[_Model]:
+            return models.QuerySet.bulk_create(self.using(alias), groups[alias], *options)
+
+        writes.on_each(groups, create)
+        writes.remember_keys(objects)
         return objects
 
     def bulk_update(
@@ -157,13 +190,13 @@ class ShardedQuerySet(models.QuerySet[_Model]):
         """Update the objects, each on its shard. Not atomic over several shards."""
         objects, names = list(objs), list(fields)
         writes.refuse_key(self.model, names, "bulk_update()")
-        if not objects:
-            return 0
+        writes.require_same_keys(objects)
         groups = writes.by_shard(objects, self._db)
-        return sum(
-            models.QuerySet.bulk_update(self.using(alias), group, names, batch_size)
-            for alias, group in groups.items()
-        )
+
+        def update(alias: str) -> int:
+            return models.QuerySet.bulk_update(self.using(alias), groups[alias], names, batch_size)
+
+        return sum(writes.on_each(groups, update))
 
     def get_or_create(
         self, defaults: Mapping[str, Any] | None = None, **kwargs: Any
@@ -183,11 +216,16 @@ class ShardedQuerySet(models.QuerySet[_Model]):
     def update(self, **kwargs: Any) -> int:
         """Update the rows, on each shard atomically. Not atomic over several shards."""
         self._refuse_new_key(kwargs)
+        self._check_values(subqueries.of_update(self.query, kwargs))
         fan_out = self._fan_out()
         if not fan_out:
             return super().update(**kwargs)
         fan_out.prepare_write()
-        return sum(models.QuerySet.update(self.using(alias), **kwargs) for alias in fan_out.aliases)
+        updated = writes.on_each(
+            fan_out.aliases, lambda alias: models.QuerySet.update(self.using(alias), **kwargs)
+        )
+        self._result_cache = None
+        return sum(updated)
 
     def delete(self) -> tuple[int, dict[str, int]]:
         """Delete the rows, on each shard atomically. Not atomic over several shards."""
@@ -199,34 +237,29 @@ class ShardedQuerySet(models.QuerySet[_Model]):
             fan_out.aliases, lambda alias: models.QuerySet.delete(self.using(alias))
         )
         self._result_cache = None
-        return deleted
+        return writes.total(deleted)
+
+    delete.queryset_only = True  # as Django's: no manager shall have it
 
     # Combining
 
     def _combinator_query(self, combinator: str, *other_qs: Any, all: bool = False) -> Self:
         for other in other_qs:
-            self._require_same_place(other, f"{combinator}()")
+            self._require_same_place(other, f"{combinator}() of")
         return super()._combinator_query(combinator, *other_qs, all=all)
 
     def _merge_sanity_check(self, other: Any) -> None:
-        self._require_same_place(other, "Combining querysets")
+        self._require_same_place(other, "Combining")
         super()._merge_sanity_check(other)
 
     def _require_same_place(self, other: Any, what: str) -> None:
-        if self._db != other._db or self._across != getattr(other, "_across", ""):
+        if isinstance(self, EmptyQuerySet) or isinstance(other, EmptyQuerySet):
+            return
+        if (self._db, self._across) != (other._db, getattr(other, "_across", None)):
             refuse(
-                f"{what} of querysets that name different databases",
-                "Evaluate them and combine their rows in Python.",
+                f"{what} querysets that name different databases",
+                "Say across_shards() of both or of neither, or combine their rows in Python.",
             )
-
-    def resolve_expression(self, query: Any, *args: Any, **kwargs: Any) -> Any:
-        if not hasattr(query.model, "shard_key_attname"):
-            label, outer = self.model._meta.label, query.model._meta.label
-            raise AcrossShardsRefused(
-                f"A subquery on {label} inside a query on {outer} is refused: they live in "
-                f"different databases. Evaluate it first: pass list(queryset) or a set of ids."
-            )
-        return super().resolve_expression(query, *args, **kwargs)
 
     # How the methods above decide
 
@@ -235,13 +268,18 @@ class ShardedQuerySet(models.QuerySet[_Model]):
         aliases = aliases_for(self)
         if len(aliases) > 1:
             return FanOut(self.query, aliases, partial=self._across == "partial")
-        self._check_single(aliases)
+        self._check_subqueries(aliases)
         return None
 
-    def _check_single(self, aliases: Sequence[str]) -> None:
+    def _check_subqueries(self, aliases: Sequence[str]) -> None:
         # Not with .using(): who names a database means the rows that are there.
-        if not self._db and has_subqueries(self.query):
-            check_subqueries(self.query, tuple(aliases))
+        if not self._db and subqueries.has_subqueries(self.query):
+            subqueries.check_subqueries(self.query, aliases)
+
+    def _check_values(self, values: Iterable[Any]) -> None:
+        if not self._db:
+            aliases = aliases_for(self)
+            subqueries.check_values(values, aliases if len(aliases) == 1 else ())
 
     def _noting(self, fan_out: FanOut, value: Any) -> Any:
         self.missing_shards = fan_out.missing
@@ -262,6 +300,13 @@ class ShardedQuerySet(models.QuerySet[_Model]):
         clone._across = self._across
         clone._hints = dict(self._hints)  # Django's clones share one dict with their parent
         return clone
+
+
+def _default_alias(aggregate: Any) -> str:
+    try:
+        return aggregate.default_alias
+    except (AttributeError, TypeError) as error:
+        raise TypeError("Complex aggregates require an alias") from error
 
 
 class ShardedManager(models.Manager.from_queryset(ShardedQuerySet)[_Model]):

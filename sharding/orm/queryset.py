@@ -191,6 +191,8 @@ class ShardedQuerySet(models.QuerySet[_Model]):
         objects, names = list(objs), list(fields)
         writes.refuse_key(self.model, names, "bulk_update()")
         writes.require_same_keys(objects)
+        if not objects:
+            return super().bulk_update(objects, names, batch_size)  # which looks at the names
         groups = writes.by_shard(objects, self._db)
 
         def update(alias: str) -> int:

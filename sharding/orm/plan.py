@@ -46,11 +46,13 @@ def groups_are_whole(query: Query) -> bool:
 def _selects_identity(query: Query) -> bool:
     if query.distinct_fields:
         return False
-    return query.default_cols or any(_identifies(column, query) for column in query.select)
+    columns = (*query.select, *query.annotation_select.values())
+    return query.default_cols or any(_identifies(column, query) for column in columns)
 
 
 def _identifies(expression: object, query: Query) -> bool:
     """Say whether an expression is the key or the primary key of the query's own rows."""
+    expression = _source(expression)
     if not isinstance(expression, Col) or expression.alias != query.base_table:
         return False
     return is_key(expression) or expression.target.primary_key
@@ -60,7 +62,8 @@ class FanOutCompiler(SQLCompiler):
     """Compiles a SELECT once for all shards, with hidden columns after the visible ones.
 
     After as_sql(): `sort_terms`; `distinct_indexes`, the columns in which no two rows may agree;
-    `recipes`, visible column -> its recipe and the columns of its parts, where groups combine.
+    and where `combines` says that groups do, `recipes`: column -> its recipe and the columns of
+    its parts.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class FanOutCompiler(SQLCompiler):
         self.low, self.high = low, high
         self.sort_terms: list[SortTerm] = []
         self.distinct_indexes: list[int] = []
+        self.combines = not groups_are_whole(query)
         self.recipes: dict[int, tuple[Recipe, range]] = {}
         self.folded: set[int] = set()
         self._hidden: list[Column] = []
@@ -83,6 +87,8 @@ class FanOutCompiler(SQLCompiler):
     def get_order_by(self) -> list[Any]:
         terms = super().get_order_by()
         for resolved, _ in terms:
+            if isinstance(resolved.expression, Value):
+                refuse("Ordering by a constant", "PostgreSQL takes it for a column's position.")
             require_comparable(resolved.expression, "ORDER BY of")
         texts = [resolved for resolved, _ in terms if is_text(resolved.expression)]
         if texts and not orders_by_code_point(self.aliases):
@@ -98,21 +104,19 @@ class FanOutCompiler(SQLCompiler):
             index = self._index(resolved, sql, params, select)
             self.sort_terms.append(_sort_term(resolved, index))
         self._find_distinct(select)
-        if not groups_are_whole(self.query):
+        if self.combines:
             self._find_recipes(select)
-        if self._hidden and self.qualify:
+        if self.qualify and (self._hidden or self.distinct_indexes):
             refuse(
-                "Ordering by a column that is not selected, after a filter on a window function,",
-                "Select it, or sort in Python.",
+                "A filter on a window function, with distinct() or an order by a column that is "
+                "not selected,",
+                "Leave out distinct() and select the column, or sort in Python.",
             )
         return self._hidden
 
     def _by_code_point(self, term: Any) -> Any:
         resolved = term[0].copy()
-        source = resolved.expression
-        while isinstance(source, Ref):
-            source = source.source
-        resolved.set_source_expressions([Collate(source, "C")])
+        resolved.set_source_expressions([Collate(_source(resolved.expression), "C")])
         sql, params = self.compile(resolved)
         return resolved, (sql, params, False)
 
@@ -137,15 +141,18 @@ class FanOutCompiler(SQLCompiler):
 
     def _find_distinct(self, select: Any) -> None:
         if self.query.distinct_fields:
-            columns, params = self.get_distinct()
-            if params:
-                refuse("distinct() on an expression", "Name fields, or use values().distinct().")
-            found = {self._column(Value(None), sql, (), select) for sql in columns}
+            expressions = map(self.query.resolve_ref, self.query.distinct_fields)
+            found = {self._comparable("distinct() of", each, select) for each in expressions}
             self.distinct_indexes = sorted(found)
         elif self.query.distinct and not _selects_identity(self.query):
             for expression, _, _ in select:
                 require_comparable(expression, "distinct() of")
             self.distinct_indexes = list(range(len(select) + len(self._hidden)))
+
+    def _comparable(self, what: str, expression: Any, select: Any) -> int:
+        require_comparable(expression, what)
+        sql, params = self.compile(expression)
+        return self._column(expression, sql, params, select)
 
     def _find_recipes(self, select: Any) -> None:
         if self.having:
@@ -155,6 +162,8 @@ class FanOutCompiler(SQLCompiler):
             )
         if self.query.distinct:
             refuse("distinct() of groups without the shard key", "Groups are distinct already.")
+        for grouped in self.query.group_by:  # what values() leaves out still makes groups
+            self._comparable("GROUP BY of", _source(grouped), select)
         for index, (expression, _, _) in enumerate([*select, *self._hidden]):
             if not expression.contains_aggregate:
                 require_comparable(expression, "GROUP BY of")
@@ -165,6 +174,12 @@ class FanOutCompiler(SQLCompiler):
                 self._hidden.append((part, self.compile(part), None))
             self.recipes[index] = made, range(start, start + len(made.parts))
             self.folded |= {index, *self.recipes[index][1]}
+
+
+def _source(expression: Any) -> Any:
+    while isinstance(expression, Ref):
+        expression = expression.source
+    return expression
 
 
 def _sort_term(resolved: OrderBy, index: int) -> SortTerm:

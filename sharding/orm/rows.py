@@ -1,5 +1,6 @@
 """The rows of a queryset over several shards, in one order, as the objects that it yields."""
 
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
@@ -53,11 +54,11 @@ class FanOut:
         """Return the number of rows."""
         low, high = self.query.low_mark, self.query.high_mark
         if not rows_are_whole(self.query):
-            return len(self._rows(plan(self.query, self.aliases)))
+            return len(self._rows(plan(_counted(self.query), self.aliases)))
         bounded = self.query.clone()
         bounded.clear_limits()
-        if high is not None:
-            bounded.set_limits(0, high)
+        if self.query.is_sliced:  # also where only `low` is set: Django then keeps the ORDER BY
+            bounded.set_limits(0, sys.maxsize if high is None else high)
         check_fan_out(bounded)
         with answering(self._aggregates):
             total = bounded.get_count(using=self.aliases[0])
@@ -65,7 +66,7 @@ class FanOut:
 
     def exists(self) -> bool:
         """Say whether there is any row."""
-        if self.query.low_mark:
+        if self.query.low_mark or not groups_are_whole(self.query):
             return self.count() > 0
         check_fan_out(self.query)
         with answering(self._any_row):
@@ -109,10 +110,10 @@ class FanOut:
         except EmptyResultSet:
             return []
         answers = self._scatter(sql, params)
-        if compiler.sort_terms and compiler.high is not None and not compiler.recipes:
+        if compiler.sort_terms and compiler.high is not None and not compiler.combines:
             return list(_merged([_owned(*answer) for answer in answers.items()], compiler))
         rows = [owned for answer in answers.items() for owned in _owned(*answer)]
-        if compiler.recipes:
+        if compiler.combines:
             rows = _grouped(compiler, rows)
         if compiler.sort_terms:
             sort_rows(rows, compiler.sort_terms)
@@ -148,6 +149,18 @@ class FanOut:
         except EmptyResultSet:
             return None
         return next((rows[0] for rows in self._scatter(sql, params).values() if rows), None)
+
+
+def _counted(query: Query) -> Query:
+    """The query without what does not change how many rows there are, as Django counts."""
+    counted = query.clone()
+    counted.clear_ordering()  # unless a slice or distinct(…) needs it
+    if not counted.distinct:
+        grouped = {
+            name for name, each in counted.annotation_select.items() if not each.contains_aggregate
+        }
+        counted.set_annotation_mask(grouped)
+    return counted
 
 
 def _owned(alias: str, rows: Iterable[Row]) -> Iterator[Owned]:
@@ -190,9 +203,8 @@ def _grouped(compiler: FanOutCompiler, rows: list[Owned]) -> list[Owned]:
 def _built(queryset: Any, compiler: FanOutCompiler, rows: list[Owned]) -> list[Any]:
     """Let Django's own iterable make the objects, those of each shard for themselves."""
     by_alias: dict[str, list[Row]] = defaultdict(list)
-    width = compiler.col_count if compiler.has_extra_select else None
     for alias, row in rows:
-        by_alias[alias].append(row[:width] if width else row)
+        by_alias[alias].append(row[: compiler.col_count] if compiler.has_extra_select else row)
     made = {
         alias: iter(queryset._iterable_class(_Answered(queryset, compiler, alias, answer)))
         for alias, answer in by_alias.items()

@@ -1,6 +1,7 @@
 """Which values Python orders and groups exactly as PostgreSQL does: an allow-list."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from django.core.exceptions import FieldError
@@ -10,6 +11,7 @@ from django.db.models.expressions import BaseExpression
 from django.db.models.functions import Collate
 from django.db.models.sql import Query
 
+from sharding.errors import DatabaseUnavailable
 from sharding.orm.refusals import refuse
 
 __all__ = ["is_text", "orders_by_code_point", "require_comparable"]
@@ -70,14 +72,14 @@ def orders_by_code_point(aliases: Iterable[str]) -> bool:
 def _by_code_point(alias: str) -> bool:
     key = (alias, connections[alias].settings_dict["NAME"])
     if key not in _databases:
-        with connections[alias].cursor() as cursor:
+        with suppress(DatabaseUnavailable), connections[alias].cursor() as cursor:
             cursor.execute(
                 "SELECT datlocprovider = 'b' OR datlocprovider = 'c' AND datcollate = ANY(%s) "
                 "FROM pg_database WHERE datname = current_database()",
                 [sorted(_CODE_POINT)],
             )
             _databases[key] = cursor.fetchone() == (True,)
-    return _databases[key]
+    return _databases.get(key, True)  # a shard that is down sends no rows that could be sorted
 
 
 def _field(expression: BaseExpression) -> "Field[Any, Any] | None":

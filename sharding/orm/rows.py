@@ -12,11 +12,12 @@ from django.db import connections
 from django.db.models.sql import Query
 
 from sharding.backend.compiler import SQLCompiler, answering
+from sharding.errors import DatabaseUnavailable
 from sharding.orm.aggregates import part_query, recipe
 from sharding.orm.merge import drop_repeated, group_rows, merge_streams, sort_rows
 from sharding.orm.plan import FanOutCompiler, groups_are_whole, plan, rows_are_whole
 from sharding.orm.refusals import check_fan_out, refuse
-from sharding.orm.scatter import scatter
+from sharding.orm.scatter import marked_for_rollback, named, scatter
 from sharding.signals import fanned_out
 
 __all__ = ["FanOut"]
@@ -47,8 +48,9 @@ class FanOut:
         else:
             rows = self._streamed(compiler, chunk_size)
         iterator = iter(rows)
-        while chunk := list(islice(iterator, chunk_size)):
-            yield _built(queryset, compiler, chunk)
+        with marked_for_rollback(self.aliases):
+            while chunk := list(islice(iterator, chunk_size)):
+                yield _built(queryset, compiler, chunk)
 
     def count(self) -> int:
         """Return the number of rows."""
@@ -127,8 +129,21 @@ class FanOut:
         except EmptyResultSet:
             return iter(())
         self._note()
-        cursors = [_cursor_rows(alias, sql, params, chunk_size) for alias in self.aliases]
+        cursors = [
+            self._present(alias, _cursor_rows(alias, sql, params, chunk_size))
+            for alias in self.aliases
+        ]
         return _merged(cursors, compiler)
+
+    def _present(self, alias: str, rows: Iterator[Owned]) -> Iterator[Owned]:
+        """Yield the rows; with `partial`, none more from where a shard cannot be reached."""
+        try:
+            with named(alias):
+                yield from rows
+        except DatabaseUnavailable:
+            if not self.partial:
+                raise
+            self.missing |= {alias}
 
     def _aggregates(self, compiler: SQLCompiler) -> Row | None:
         recipes = [recipe(each, self.aliases) for each in compiler.query.annotation_select.values()]

@@ -55,6 +55,8 @@ def marked_for_rollback(aliases: Iterable[str]) -> Iterator[None]:
     """Have the transactions that are open on these databases rolled back when the block fails."""
     try:
         yield
+    except GeneratorExit:
+        raise  # no failure: the caller has seen enough
     except BaseException:
         for alias in aliases:
             if connections[alias].in_atomic_block:

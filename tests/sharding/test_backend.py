@@ -22,7 +22,7 @@ from django.db import (
 from django.test import SimpleTestCase, TestCase
 
 from sharding.errors import DatabaseUnavailable
-from tests.outage import pointed_to
+from tests.outage import pointed_to, pool_options
 from tests.support import server_down
 
 ALIAS = "shard_1"
@@ -156,11 +156,9 @@ class RefusedConnectionTests(SimpleTestCase):
     databases = {ALIAS, "default"}
 
     def assertUnavailable(self, reason: str, **settings: Any) -> DatabaseUnavailable:
-        options = connections[ALIAS].settings_dict["OPTIONS"]
-        pool = {**options["pool"], "timeout": 0.3}
-        options = {**options, "pool": pool}
         with (
-            pointed_to({ALIAS: {"PASSWORD": PASSWORD, "OPTIONS": options, **settings}}),
+            pool_options(ALIAS, timeout=0.3),
+            pointed_to({ALIAS: {"PASSWORD": PASSWORD, **settings}}),
             self.assertRaises(DatabaseUnavailable) as caught,
             self.assertLogs("psycopg.pool", "DEBUG") as logs,
         ):
@@ -205,9 +203,7 @@ class RefusedConnectionTests(SimpleTestCase):
         self.assertEqual(caught.exception.alias, "default")
 
     def test_every_connection_of_the_pool_in_use(self) -> None:
-        options = connections[ALIAS].settings_dict["OPTIONS"]
-        pool = {**options["pool"], "min_size": 0, "max_size": 1, "timeout": 0.2}
-        with pointed_to({ALIAS: {"OPTIONS": {**options, "pool": pool}}}):
+        with pool_options(ALIAS, min_size=0, max_size=1, timeout=0.2):
             with connections[ALIAS].cursor(), ThreadPoolExecutor(1) as other:
                 error = other.submit(_error_of, lambda: execute("SELECT 1")).result()
             assert isinstance(error, DatabaseUnavailable), error

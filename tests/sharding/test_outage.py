@@ -16,7 +16,7 @@ from analytics.models import SyncRun, UserAnalytics
 from config.embedded import Cluster
 from sharding import get_shard_for_user_id
 from sharding.errors import DatabaseUnavailable
-from tests.outage import own_servers
+from tests.outage import own_servers, pool_options
 from tests.sharding.ids import id_on
 from users.models import Profile, User
 from users.services import create_user, get_user_from_shard, update_user
@@ -35,6 +35,8 @@ class OutageTests(SimpleTestCase):
     def setUpClass(cls) -> None:
         super().setUpClass()
         cls.servers = cls.enterClassContext(own_servers(*OWN))
+        # So long that a test fails where the pool's timeout has to end a wait.
+        cls.enterClassContext(pool_options(*OWN, timeout=2.0 * AT_ONCE))
         for alias in OWN:
             call_command("migrate", database=alias, verbosity=0)
 
@@ -161,6 +163,17 @@ class OutageTests(SimpleTestCase):
             profile.save()
         self.restart("shard_2")
         self.assertEqual(Profile.objects.get(user_id=self.user.id).plan, "free")
+
+    def test_every_connection_was_in_use(self) -> None:
+        with pool_options("shard_2", min_size=0, max_size=1):
+            get_user_from_shard(self.user.id)
+            self.servers.kill("shard_2")
+            for _ in range(3):
+                with self.assertUnavailable("shard_2"):
+                    get_user_from_shard(self.user.id)
+                close_old_connections()
+            self.restart("shard_2")
+            self.assertIsNotNone(get_user_from_shard(self.user.id))
 
     def test_down_when_the_process_starts(self) -> None:
         self.kill("shard_2")

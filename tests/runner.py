@@ -3,13 +3,16 @@
 import os
 import warnings
 from typing import Any
+from unittest import TestSuite
 
 from django.conf import settings
 from django.db import connections
 from django.test.runner import DiscoverRunner
 from psycopg.conninfo import conninfo_to_dict
 
+from config.databases import PRIMARY
 from config.embedded import Cluster
+from sharding.databases import DatabaseManager
 
 __all__ = ["Runner"]
 
@@ -33,6 +36,16 @@ class Runner(DiscoverRunner):
             return super().run_tests(test_labels, **kwargs)
         finally:
             cluster.destroy()
+
+    def get_databases(self, suite: TestSuite) -> Any:
+        databases: Any = super().get_databases(suite)
+        # The others' tables depend on it, also where no test asks it anything.
+        return {PRIMARY: False, **databases} if databases else databases
+
+    def run_suite(self, suite: TestSuite, **kwargs: Any) -> Any:
+        # A worker forked with an open pool would share its sockets and lack its threads.
+        DatabaseManager().disconnect()
+        return super().run_suite(suite, **kwargs)
 
     def setup_test_environment(self, **kwargs: Any) -> None:
         super().setup_test_environment(**kwargs)

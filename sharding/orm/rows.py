@@ -2,7 +2,8 @@
 
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from copy import copy
 from itertools import chain, islice
 from typing import Any
@@ -127,13 +128,13 @@ class FanOut:
         try:
             sql, params = compiler.as_sql()
         except EmptyResultSet:
-            return iter(())
+            return
         self._note()
-        cursors = [
-            self._present(alias, _cursor_rows(alias, sql, params, chunk_size))
-            for alias in self.aliases
-        ]
-        return _merged(cursors, compiler)
+        with ExitStack() as stack:  # when one shard fails, the others' cursors must not stay open
+            cursors = [_cursor_rows(alias, sql, params, chunk_size) for alias in self.aliases]
+            for cursor in cursors:
+                stack.callback(cursor.close)
+            yield from _merged(list(map(self._present, self.aliases, cursors)), compiler)
 
     def _present(self, alias: str, rows: Iterator[Owned]) -> Iterator[Owned]:
         """Yield the rows; with `partial`, none more from where a shard cannot be reached."""
@@ -192,7 +193,7 @@ def _merged(streams: Sequence[Iterator[Owned]], compiler: FanOutCompiler) -> Ite
     return islice(rows, compiler.low, compiler.high)
 
 
-def _cursor_rows(alias: str, sql: str, params: Sequence[Any], size: int) -> Iterator[Owned]:
+def _cursor_rows(alias: str, sql: str, params: Sequence[Any], size: int) -> Generator[Owned]:
     connection = connections[alias]
     on_server = not connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
     with connection.chunked_cursor() if on_server else connection.cursor() as cursor:

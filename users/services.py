@@ -6,7 +6,6 @@ an account, which nobody sees, and never an account without its profile.
 """
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -44,7 +43,7 @@ def create_user(
     owned = Profile(user_id=user.id, **profile or {})
     user.set_password(password)
     user.full_clean()
-    owned.full_clean()
+    owned.full_clean(validate_unique=False)  # only a try that failed can have left one
     user.save(profile=owned)
     return user
 
@@ -107,9 +106,13 @@ def _require_shard(sender: type[User], instance: User, **kwargs: object) -> None
 def _delete_owned_after_commit(
     sender: type[User], instance: User, using: str, **kwargs: object
 ) -> None:
-    delete = partial(_delete_owned, instance.pk)
+    user_id = instance.pk  # which the instance is about to lose
+
+    def delete_owned() -> None:
+        _delete_owned(user_id)
+
     # Robust: one user's failure, which is logged, must not keep others' rows.
-    transaction.on_commit(delete, using=using, robust=True)
+    transaction.on_commit(delete_owned, using=using, robust=True)
 
 
 def _delete_owned(user_id: UUID | str) -> None:

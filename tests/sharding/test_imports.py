@@ -29,10 +29,10 @@ def strings(tree: ast.AST) -> Iterator[str]:
         for node in ast.walk(tree)
         if isinstance(node, documented) and node.body and isinstance(node.body[0], ast.Expr)
     }
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if id(node) not in docstrings:
-                yield node.value
+    constants = (node for node in ast.walk(tree) if isinstance(node, ast.Constant))
+    for node in constants:
+        if isinstance(node.value, str) and id(node) not in docstrings:
+            yield node.value
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
@@ -61,7 +61,12 @@ class IndependenceTests(SimpleTestCase):
         models = {model._meta for config in own for model in config.get_models()}
         names = {*OTHERS}
         for options in models:
-            names |= {options.db_table, options.label, options.label_lower, options.object_name}
+            names |= {
+                options.db_table,
+                options.label,
+                options.label_lower,
+                str(options.object_name),
+            }
         for path, tree in self.modules().items():
             for text in strings(tree):
                 if (str(path), text) != ROLE:

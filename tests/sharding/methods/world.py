@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from django.db import connections, models
-from django.test import TestCase
+from django.test import SimpleTestCase, TestCase
 
 from sharding import get_shard_for_user_id, slot_cache
 from tests.sharding.methods.wire import statements, watched
@@ -16,7 +16,15 @@ from users.models import Activity, Profile
 
 __all__ = [
     *("ADA", "BOB", "CY", "DEE", "EVE", "FAY", "FREE_ID", "OWNERS", "REFERENCE", "SHARDS"),
-    *("WorldTestCase", "activities", "activity_id", "plain", "profiles"),
+    *(
+        "CommittedWorldTestCase",
+        "WorldTestCase",
+        "activities",
+        "activity_id",
+        "plain",
+        "profiles",
+        "sleep_at",
+    ),
 ]
 
 REFERENCE = "default"
@@ -92,6 +100,46 @@ def plain(model: type[models.Model], alias: str = REFERENCE) -> "models.QuerySet
     return models.QuerySet(model, using=alias)
 
 
+def sleep_at(user_id: UUID, seconds: float = 8) -> models.Case:
+    """An expression that takes long where a profile is."""
+    sleep = models.Func(
+        models.Value(seconds),
+        function="pg_sleep",
+        template="%(function)s(%(expressions)s)::text",
+        output_field=models.CharField(),
+    )
+    return models.Case(models.When(pk=user_id, then=sleep), default=models.Value(""))
+
+
+class CommittedWorldTestCase(SimpleTestCase):
+    """Has the rows on the shards, for tests of transactions: these are not inside one."""
+
+    databases = "__all__"
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        slot_cache.current()
+        cls.addClassCleanup(_empty_shards)
+        _fill_shards()
+
+    def setUp(self) -> None:
+        self.addCleanup(connections.close_all)
+
+
+def _fill_shards() -> None:
+    for model, objects in ((Profile, profiles), (Activity, activities)):
+        for alias in SHARDS:
+            mine = [each for each in objects() if OWNERS[each.shard_key_value] == alias]
+            plain(model, alias).bulk_create(mine)
+
+
+def _empty_shards() -> None:
+    for alias in SHARDS:
+        plain(Profile, alias).delete()
+    connections.close_all()
+
+
 class WorldTestCase(TestCase):
     """Has the rows. With `in_turn`, something watches the connections (see wire)."""
 
@@ -106,9 +154,7 @@ class WorldTestCase(TestCase):
             editor.create_model(Activity)
         for model, objects in ((Profile, profiles), (Activity, activities)):
             plain(model).bulk_create(objects())
-            for alias in SHARDS:
-                mine = [each for each in objects() if OWNERS[each.shard_key_value] == alias]
-                plain(model, alias).bulk_create(mine)
+        _fill_shards()
 
     def setUp(self) -> None:
         stack = ExitStack()

@@ -9,12 +9,12 @@ from sharding.hashing import slot_for
 from sharding.orm.keys import key_name, keys_in
 
 if TYPE_CHECKING:
-    from sharding.orm.queryset import ShardedQuerySet
+    from sharding.orm.dispatch import Dispatch
 
 __all__ = ["aliases_for"]
 
 
-def aliases_for(queryset: "ShardedQuerySet[Any]") -> tuple[str, ...]:
+def aliases_for(queryset: "Dispatch[Any]") -> tuple[str, ...]:
     """Return the aliases, one or more: `.using()` goes before a key in the query, that before
     `.across_shards()`, that before `use_shard`. Raises ShardKeyRequired where none of them says.
 

@@ -1,5 +1,7 @@
 """Foreign keys, related managers and prefetches: the shards of the objects at hand, no others."""
 
+from typing import Any
+
 from django.db import transaction
 from django.db.models import Count, Prefetch, prefetch_related_objects
 
@@ -260,12 +262,9 @@ class PrefetchTests(WorldTestCase):
         self.assertEqual(sum(counts), 8)
 
     def test_with_the_key_left_out(self) -> None:
-        with self.assertRaisesMessage(Exception, "values"):
-            list(
-                Profile.objects.across_shards().prefetch_related(
-                    Prefetch("activities", queryset=Activity.objects.values("kind"))
-                )
-            )
+        values: Any = Activity.objects.values("kind")
+        with self.assertRaisesMessage(ValueError, "cannot use raw(), values()"):
+            Prefetch("activities", queryset=values)
 
     def test_only_keeps_the_key(self) -> None:
         lookup = Prefetch("activities", queryset=Activity.objects.only("kind"))
@@ -325,7 +324,7 @@ class DeferTests(WorldTestCase):
 
     def test_as_django_refuses(self) -> None:
         for call in (
-            lambda: Activity.objects.only(None),
+            lambda: Activity.objects.only(None),  # type: ignore[arg-type]
             lambda: Activity.objects.values("kind").only("kind"),
             lambda: Activity.objects.values("kind").defer("kind"),
         ):

@@ -281,9 +281,9 @@ class BulkTests(WorldTestCase):
         with self.assertRaisesMessage(ValueError, "must be a positive integer"):
             Profile.objects.bulk_create([Profile(user_id=ADA)], batch_size=0)
         with self.assertRaisesMessage(ValueError, "Field names must be given"):
-            Profile.objects.bulk_update([Profile(user_id=ADA)], [])
+            Profile.objects.bulk_update([Profile(user_id=ADA)], [])  # type: ignore[misc]
         with self.assertRaisesMessage(ValueError, "Field names must be given"):
-            Profile.objects.bulk_update([], [])
+            Profile.objects.bulk_update([], [])  # type: ignore[misc]
 
 
 class UpdateTests(WorldTestCase):

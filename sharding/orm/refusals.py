@@ -30,7 +30,7 @@ def check_fan_out(query: Query) -> None:
     for each in queries_in(query):
         _refuse_raw(each)
     for expression in expressions_in(query):
-        if isinstance(expression, Window) and not is_within_key(expression):
+        if isinstance(expression, Window) and not is_within_key(expression, query):
             refuse(
                 "A window function over rows of several users",
                 "Add the shard key to its partition_by.",

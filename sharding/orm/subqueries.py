@@ -113,10 +113,11 @@ def expressions_in(query: Query) -> Iterator[Any]:
         yield from _walk(root)
 
 
-def is_within_key(window: Window) -> bool:
-    """Say whether a window function looks at rows of one key only."""
+def is_within_key(window: Window, query: Query) -> bool:
+    """Say whether a window function in a query looks at rows of one key only."""
     parts = window.partition_by.get_source_expressions() if window.partition_by else ()
-    return any(map(is_key, parts))
+    # The key of a joined row is NULL where there is none: such rows of all users are one partition.
+    return any(is_key(part) and part.alias == query.base_table for part in parts)
 
 
 def _roots(query: Query) -> Iterator[Any]:
@@ -206,7 +207,7 @@ def _selects(inner: Query, column: Any) -> bool:
     if inner.is_sliced or inner.distinct_fields:
         return False
     windows = (each for each in expressions_in(inner) if isinstance(each, Window))
-    return all(map(is_within_key, windows))
+    return all(is_within_key(window, inner) for window in windows)
 
 
 def _ties(inner: Query, node: WhereNode) -> bool:

@@ -74,9 +74,10 @@ def delete_user(user_id: UUID | str) -> bool:
     """Delete an account and all that it owns; say whether there was one.
 
     With the user's shard down nothing is deleted and DatabaseUnavailable is raised. Called again
-    after a failure, it deletes what is left on the shard.
+    after a failure, it deletes what is left on the shard. Raises RuntimeError inside a transaction
+    on the primary: undone, it would leave an account whose profile is gone.
     """
-    with transaction.atomic(using=settings.PRIMARY_DATABASE):
+    with transaction.atomic(using=settings.PRIMARY_DATABASE, durable=True):
         user = User.objects.select_for_update().filter(pk=user_id).first()
         if user:
             user.delete()

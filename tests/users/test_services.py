@@ -420,6 +420,11 @@ class DeleteFailsTests(FailingStepTestCase):
         with self.assertLogs("django.db.backends.base"), self.refused("users_profile"):
             delete_user(self.user.pk)
 
+    def test_delete_user_is_no_part_of_a_transaction(self) -> None:
+        with self.assertRaises(RuntimeError), transaction.atomic():
+            delete_user(self.user.pk)
+        self.assertStored(self.user, account=True, profile=True)
+
     def test_a_transaction_that_fails_later_deletes_nothing(self) -> None:
         for delete in self.ways()[1:]:
             with self.assertRaises(ZeroDivisionError), transaction.atomic():

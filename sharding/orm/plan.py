@@ -1,8 +1,10 @@
 """A SELECT for several shards: its SQL, the columns it needs besides, and how its rows combine."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
+from django.core.exceptions import EmptyResultSet, FullResultSet
 from django.db import connections
 from django.db.models.expressions import BaseExpression, Col, OrderBy, Ref, Value
 from django.db.models.functions import Collate
@@ -90,10 +92,11 @@ class FanOutCompiler(SQLCompiler):
             if isinstance(resolved.expression, Value):
                 refuse("Ordering by a constant", "PostgreSQL takes it for a column's position.")
             require_comparable(resolved.expression, "ORDER BY of")
-        texts = [resolved for resolved, _ in terms if is_text(resolved.expression)]
-        if texts and not orders_by_code_point(self.aliases):
-            return [self._by_code_point(term) if term[0] in texts else term for term in terms]
-        return terms
+        return [self._by_code_point(*term) for term in terms]
+
+    def get_distinct(self) -> tuple[list[str], list[Any]]:
+        heads = [self.compile(self._collated(head)) for head in self._heads()]
+        return [sql for sql, _ in heads], [params for _, params in heads]
 
     def get_extra_select(self, order_by: Any, select: Any) -> Any:
         if self.query.group_by and self._meta_ordering:
@@ -114,11 +117,22 @@ class FanOutCompiler(SQLCompiler):
             )
         return self._hidden
 
-    def _by_code_point(self, term: Any) -> Any:
-        resolved = term[0].copy()
-        resolved.set_source_expressions([Collate(_source(resolved.expression), "C")])
-        sql, params = self.compile(resolved)
-        return resolved, (sql, params, False)
+    def _by_code_point(self, resolved: OrderBy, compiled: Any) -> Any:
+        collated = self._collated(resolved.expression)
+        if collated is resolved.expression:
+            return resolved, compiled
+        resolved = resolved.copy()
+        resolved.set_source_expressions([collated])
+        return resolved, (*self.compile(resolved), False)
+
+    def _collated(self, expression: Any) -> Any:
+        if is_text(expression) and not orders_by_code_point(self.aliases):
+            return Collate(_source(expression), "C")
+        return expression
+
+    def _heads(self) -> list[Any]:
+        """The expressions of distinct(…)."""
+        return [self.query.resolve_ref(name) for name in self.query.distinct_fields]
 
     def _index(self, resolved: OrderBy, sql: str, params: Sequence[Any], select: Any) -> int:
         """Return the column that holds a sort term's value, adding a hidden one where none does."""
@@ -141,8 +155,7 @@ class FanOutCompiler(SQLCompiler):
 
     def _find_distinct(self, select: Any) -> None:
         if self.query.distinct_fields:
-            expressions = map(self.query.resolve_ref, self.query.distinct_fields)
-            found = {self._comparable("distinct() of", each, select) for each in expressions}
+            found = {self._comparable("distinct() of", head, select) for head in self._heads()}
             self.distinct_indexes = sorted(found)
         elif self.query.distinct and not _selects_identity(self.query):
             for expression, _, _ in select:
@@ -163,17 +176,23 @@ class FanOutCompiler(SQLCompiler):
         if self.query.distinct:
             refuse("distinct() of groups without the shard key", "Groups are distinct already.")
         for grouped in self.query.group_by:  # what values() leaves out still makes groups
-            self._comparable("GROUP BY of", _source(grouped), select)
+            with suppress(EmptyResultSet, FullResultSet):  # a constant does not
+                self._comparable("GROUP BY of", _source(grouped), select)
         for index, (expression, _, _) in enumerate([*select, *self._hidden]):
             if not expression.contains_aggregate:
                 require_comparable(expression, "GROUP BY of")
                 continue
             made = recipe(expression, self.aliases)
             start = len(select) + len(self._hidden)
-            for part in made.parts:
-                self._hidden.append((part, self.compile(part), None))
+            self._hidden += [(part, self._compiled(part), None) for part in made.parts]
             self.recipes[index] = made, range(start, start + len(made.parts))
             self.folded |= {index, *self.recipes[index][1]}
+
+    def _compiled(self, part: BaseExpression) -> tuple[str, Sequence[Any]]:
+        try:
+            return self.compile(part)
+        except EmptyResultSet:  # its filter matches nothing; Django's get_select() does the same
+            return self.compile(Value(part.empty_result_set_value))
 
 
 def _source(expression: Any) -> Any:

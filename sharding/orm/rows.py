@@ -152,8 +152,11 @@ class FanOut:
             sql, params = part_query(compiler, recipes)
         except EmptyResultSet:
             return None
-        answers = self._scatter(sql, params)
-        parts = iter(zip(*(rows[0] for rows in answers.values()), strict=True))
+        # Where Django knows every value beforehand it asks for constants, one row for each row.
+        answers = [rows[0] for rows in self._scatter(sql, params).values() if rows]
+        if not answers:
+            return None
+        parts = iter(zip(*answers, strict=True))
         return [
             each.combine(list(zip(*islice(parts, len(each.parts)), strict=True)))
             for each in recipes

@@ -12,28 +12,31 @@ __all__ = ["difference", "loaded", "same", "sort_key"]
 _TOLERANCE = 1e-12
 
 
-def loaded(value: Any, parents: tuple[Any, ...] = ()) -> Any:
-    """Return plain values in place of model objects, the related ones that are cached included."""
+def loaded(value: Any, seen: set[int] | None = None) -> Any:
+    """Return plain values in place of model objects, the related ones that are cached included.
+
+    What an object is related to is told once, where the object comes first.
+    """
+    seen = set() if seen is None else seen
     if isinstance(value, models.Model):
-        return _loaded_object(value, parents)
+        return _loaded_object(value, seen)
     if isinstance(value, Mapping):
-        return {key: loaded(each, parents) for key, each in value.items()}
+        return {key: loaded(each, seen) for key, each in value.items()}
     if isinstance(value, list):
-        return [loaded(each, parents) for each in value]
+        return [loaded(each, seen) for each in value]
     return value
 
 
-def _loaded_object(instance: models.Model, parents: tuple[Any, ...]) -> dict[str, Any]:
-    values = {"": type(instance).__name__} | {
-        name: value for name, value in vars(instance).items() if not name.startswith("_")
-    }
-    if instance in parents:
-        return values
-    related = dict(instance._state.fields_cache)
-    for name, queryset in getattr(instance, "_prefetched_objects_cache", {}).items():
+def _loaded_object(instance: models.Model, seen: set[int]) -> dict[str, Any]:
+    values = {"": type(instance).__name__, **vars(instance)}
+    lists = {name: loaded(each, seen) for name, each in values.items() if isinstance(each, list)}
+    values |= lists  # of Prefetch(…, to_attr=…)
+    related = dict(values.pop("_state").fields_cache)
+    for name, queryset in values.pop("_prefetched_objects_cache", {}).items():
         related[f"all {name}"] = list(queryset)
-    for name, each in related.items():
-        values[f"related {name}"] = loaded(each, (*parents, instance))
+    if id(instance) not in seen:
+        seen.add(id(instance))
+        values |= {f"related {name}": loaded(each, seen) for name, each in related.items()}
     return values
 
 

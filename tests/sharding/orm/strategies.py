@@ -51,7 +51,7 @@ def sentences(draw: Callable[..., Any], *templates: str) -> Example:
 def ties(draw: Callable[..., Any]) -> Example:
     """Model objects in an order that leaves some of them equal."""
     writer = _writer(draw)
-    keys = draw(_some_of(_fields(writer)))
+    keys = draw(_some_of(_names(writer, "field")))
     order = ", ".join(draw(_ordered(key)) for key in keys)
     cut = writer["slice"]
     return Example(
@@ -62,14 +62,15 @@ def ties(draw: Callable[..., Any]) -> Example:
 
 
 @st.composite
-def values(draw: Callable[..., Any], *templates: str) -> Example:
-    """Templates for values() and its kin, over fields and annotations.
+def values(draw: Callable[..., Any], *templates: str, joined: bool = False) -> Example:
+    """Templates for values() and its kin, over fields and annotations, with `joined` also over
+    fields that repeat rows.
 
     {columns} says both; or {annotated} the annotations, and {names} both; {order} is by all, and
     {key} the same each time.
     """
     writer = _writer(draw)
-    fields = draw(_some_of(_fields(writer)))
+    fields = draw(_some_of(_names(writer, "field", *["joined"] * joined)))
     made = {name: writer.write("{scalar}") for name in draw(st.sampled_from(["", "", "x", "xy"]))}
     annotations = [f"{name}={code}" for name, code in made.items()]
     names = draw(st.permutations([*fields, *made]))
@@ -89,7 +90,7 @@ def values(draw: Callable[..., Any], *templates: str) -> Example:
 def heads(draw: Callable[..., Any], *templates: str) -> Example:
     """Templates for distinct(…): {order} begins with the fields of {heads}."""
     writer = _writer(draw)
-    fields = draw(_some_of(_fields(writer)))
+    fields = draw(_some_of(_names(writer, "field", "part")))
     order = [draw(st.sampled_from([name, f"-{name}"])) for name in fields]
     return Example(
         writer.write(
@@ -104,9 +105,9 @@ def _writer(draw: Callable[..., Any]) -> _Writer:
     return _Writer(draw, draw(st.sampled_from([PROFILE, ACTIVITY])))
 
 
-def _fields(writer: _Writer) -> list[str]:
-    """The fields that both order and selection can name."""
-    return sorted({name.strip('"-') for name in writer.here["field"]})
+def _names(writer: _Writer, *symbols: str) -> list[str]:
+    """What both order and selection can name."""
+    return sorted({name.strip('"-') for symbol in symbols for name in writer.here[symbol]})
 
 
 def _some_of(names: list[str]) -> st.SearchStrategy[list[str]]:

@@ -1,7 +1,15 @@
 """Every queryset over all shards answers as one database with all rows does, or is refused."""
 
+from unittest.mock import patch
+
+from django.db import connections
+from django.db.models import F
+from django.test.utils import CaptureQueriesContext
+
+from sharding import get_shard_for_user_id
 from tests.sharding.orm.reference import DifferentialTestCase
 from tests.sharding.orm.strategies import heads, sentences, ties, values
+from users.models import Activity, Profile
 
 
 class RowTests(DifferentialTestCase):
@@ -10,6 +18,8 @@ class RowTests(DifferentialTestCase):
             'list({source}{filters}{annotations}{loading}.order_by("pk"))',
             'list({source}{filters}{annotations}{loading}.order_by("pk").iterator({size}))',
             'list({source}{filters}{annotations}.order_by("pk").reverse())',
+            'list(({source}{filters} | {source}{filters}).order_by("pk"))',
+            'list(({source}{filters} & {source}{filters}).order_by("-pk"))',
         )
         self.assert_agreement(examples, count=250)
 
@@ -81,8 +91,21 @@ class ValuesTests(DifferentialTestCase):
             "len({source}{filters}.values({columns}).distinct().order_by({field}))",
             "{source}{filters}.values({columns}).distinct(){cut}.exists()",
             'list({source}{filters}.distinct().order_by({terms}, "pk"){slice})',
+            'list({source}{filters}.distinct().order_by({joined}, "pk"){slice})',
+            '{source}{filters}.distinct().order_by({joined}, "pk"){cut}.count()',
         )
         self.assert_agreement(examples, count=200)
+
+    def test_repeated_rows(self) -> None:
+        examples = values(
+            "list({source}{filters}.values({columns}).order_by({order}){slice})",
+            "list({source}{filters}.values({columns}).distinct().order_by({order}){slice})",
+            "list({source}{filters}.values({columns}).annotate(n={exact}).order_by({order}))",
+            "list({source}{filters}{annotated}.values_list({names}).order_by({order}).iterator(7))",
+            "{source}{filters}.values({columns}).distinct(){cut}.count()",
+            joined=True,
+        )
+        self.assert_agreement(examples, count=100)
 
     def test_heads(self) -> None:
         examples = heads(
@@ -90,6 +113,7 @@ class ValuesTests(DifferentialTestCase):
             'list({source}{filters}.order_by({order}, "pk").distinct({heads}).iterator({size}))',
             'list({source}.order_by({order}, {term}, "pk").distinct({heads}).values({heads}))',
             "list({source}{filters}.order_by({order}).distinct({heads}).values_list({heads}))",
+            "list({source}.order_by({part}, {order}, 'pk').values({part}, {heads}){slice})",
             "{source}{filters}.distinct({heads}){cut}.count()",
             "{source}{filters}.order_by({order}).distinct({heads}){cut}.exists()",
         )
@@ -121,9 +145,10 @@ class GroupTests(DifferentialTestCase):
 
     def test_groups_of_one_shard(self) -> None:
         examples = values(
-            "list({source}{filters}.values({key}, {columns}).annotate(n={aggregate})"
+            "list({source}{filters}.values({key}, {columns}).annotate(n={whole})"
             ".order_by({key}, {order}){slice})",
-            'list({source}{filters}.annotate(n={exact}).order_by("n", "pk"){slice})',
+            'list({source}{filters}.annotate(n={whole}).order_by("n", "pk"){slice})',
+            'list({source}.annotate(f={filtered}, n=Count("f")).order_by("-n", "pk"))',
             'list({source}{filters}.annotate(n=Count("pk")).filter(n__gt={n}).order_by("pk"))',
             'list({source}{filters}.values({key}).annotate(n=Count("pk")).filter(n__gt={n})'
             '.order_by("-n", {key}))',
@@ -141,6 +166,8 @@ class AggregateTests(DifferentialTestCase):
             "{source}{filters}{annotations}.aggregate(a={aggregate})",
             '{source}{filters}.annotate(n={exact}).aggregate(a=Max("n"), b=Count("n"))',
             '{source}{filters}.values({key}).annotate(n=Count("pk")).aggregate(Sum("n"), Avg("n"))',
+            "{source}{filters}.distinct().aggregate(a={exact})",
+            "{source}{filters}.order_by({terms}).aggregate(a={exact})",
             '{source}{filters}.annotate(n={decimal}).aggregate(a=Avg("n"), b=Variance("n"))',
             "{source}.filter(pk__in=[]).aggregate(a={aggregate}, b={aggregate})",
         )
@@ -168,3 +195,54 @@ class RelatedTests(DifferentialTestCase):
             'list({source}{filters}.prefetch_related({prefetch}).order_by("pk").iterator(7))',
         )
         self.assert_agreement(examples, count=100)
+
+    def test_objects_know_their_shard(self) -> None:
+        activities = self.sharded["A"].select_related("profile").order_by("kind", "pk")
+        profiles = self.sharded["P"].prefetch_related("activities").order_by("bio")
+        found = [*activities, *(each.profile for each in activities), *profiles]
+        found += [each for profile in profiles for each in profile.activities.all()]
+        found += activities.iterator(chunk_size=7)
+        for each in found:
+            self.assertEqual(each._state.db, get_shard_for_user_id(each.shard_key_value))
+
+
+class MetaOrderingTests(DifferentialTestCase):
+    """Models that say themselves how they are ordered."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        for model, ordering in (
+            (Profile, ["country", "-display_name", "pk"]),
+            (Activity, [F("profile__bio").desc(), "kind", "pk"]),
+        ):
+            ordered = patch.object(model._meta, "ordering", ordering)
+            ordered.start()
+            self.addCleanup(ordered.stop)
+
+    def test_default_order(self) -> None:
+        examples = values(
+            "list({source}{filters}{annotations}{slice})",
+            "list({source}{filters}.reverse().iterator({size}))",
+            "list({source}{filters}.values({columns}){slice})",
+            "list({source}{filters}.values({columns}).annotate(n={aggregate}).order_by({order}))",
+            'sorted({source}{filters}.values_list({column}).annotate(Count("pk")), key=repr)',
+            "len({source}{filters}.values({columns}).distinct())",
+            "{source}{filters}.values({columns}).distinct(){cut}.count()",
+            'list(A.order_by("profile", "pk"))',
+            "{source}{filters}.last()",
+        )
+        self.assert_agreement(examples, count=150)
+
+
+class WatchedTests(DifferentialTestCase):
+    """Where somebody listens to a connection, the shards are asked one after the other."""
+
+    def test_each_kind(self) -> None:
+        examples = values(
+            'list({source}{filters}.order_by({terms}, "pk"){slice})',
+            "list({source}{filters}.values({columns}).annotate(n={aggregate}).order_by({order}))",
+            "{source}{filters}.aggregate(a={aggregate})",
+            "{source}{filters}.count()",
+        )
+        with CaptureQueriesContext(connections["shard_1"]):
+            self.assert_agreement(examples, count=50)

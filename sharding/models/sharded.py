@@ -10,8 +10,9 @@ from django.db.models.signals import class_prepared, post_save, pre_save
 
 from sharding import slot_cache
 from sharding.context import use_shard
-from sharding.errors import InvalidShardKey, ShardKeyChanged, ShardKeyRequired, WrongShard
+from sharding.errors import InvalidShardKey, ShardKeyRequired, WrongShard
 from sharding.orm.queryset import ShardedManager
+from sharding.orm.writes import remember_keys, require_same_keys
 
 __all__ = ["ShardedModel"]
 
@@ -56,6 +57,12 @@ class ShardedModel(models.Model):
         using = using or router.db_for_read(type(self), instance=self)
         super().refresh_from_db(using=using, fields=fields, from_queryset=from_queryset)
 
+    def delete(
+        self, using: str | None = None, keep_parents: bool = False
+    ) -> tuple[int, dict[str, int]]:
+        require_same_keys(type(self), [self])
+        return super().delete(using=using, keep_parents=keep_parents)
+
     # Both look on this row's own shard. Without a key there is none: a form may leave the key for
     # the view to set, and save() will look at it. A key that is no UUID is an error of its field.
 
@@ -92,13 +99,7 @@ def _require_own_shard(
             f"{name} without {sender.shard_key} cannot be saved: its key decides the shard. "
             f"Set it first."
         )
-    stored = getattr(instance._state, "stored_shard_key", None)
-    if stored not in (None, key) and not instance._state.adding:
-        raise ShardKeyChanged(
-            f"{sender.shard_key} of {name} pk={instance.pk} was changed from {stored} to {key}. "
-            f"Saving would leave a second row on another shard. Create a new object with the new "
-            f"key, then delete the old one."
-        )
+    require_same_keys(sender, [instance])
     owner = slot_cache.get_shard_for_user_id(key)
     if using != owner:
         raise WrongShard(
@@ -108,8 +109,7 @@ def _require_own_shard(
 
 
 def _after_save(sender: type[ShardedModel], instance: ShardedModel, **kwargs: object) -> None:
-    key = _key_field(sender).to_python(instance.shard_key_value)
-    instance._state.stored_shard_key = key  # type: ignore[attr-defined]
+    remember_keys(sender, [instance])
 
 
 def _prepare(sender: type[models.Model], **kwargs: object) -> None:

@@ -160,7 +160,8 @@ class Dispatch(models.QuerySet[_Model]):
             return models.QuerySet.bulk_create(self.using(alias), groups[alias], *options)
 
         writes.on_each(groups, create)
-        writes.remember_keys(objects)
+        if key_name(self.model):
+            writes.remember_keys(self.model, objects)
         return objects
 
     def bulk_update(
@@ -169,7 +170,8 @@ class Dispatch(models.QuerySet[_Model]):
         """Update the objects, each on its shard. Not atomic over several shards."""
         objects, names = list(objs), list(fields)
         writes.refuse_key(self.model, names, "bulk_update()")
-        writes.require_same_keys(objects)
+        if key_name(self.model):
+            writes.require_same_keys(self.model, objects)
         if not objects:
             return super().bulk_update(objects, names, batch_size)  # which looks at the names
         groups = writes.by_shard(objects, self._db)

@@ -52,25 +52,32 @@ def _owner(instance: Any, pinned: str | None) -> str:
     )
 
 
-def require_same_keys(objects: Iterable[Any]) -> None:
+def require_same_keys(model: type[models.Model], objects: Iterable[Any]) -> None:
     """Refuse stored objects whose key was changed: their rows are where the old one says."""
+    to_python = _to_python(model)
     for instance in objects:
-        stored = getattr(instance._state, "stored_shard_key", None)
-        if stored is None or stored == instance.shard_key_value:
-            continue
-        key = type(instance)._meta.get_field(instance.shard_key)
-        if key.to_python(stored) != key.to_python(instance.shard_key_value):
+        stored, key = _stored_key(instance), to_python(instance.shard_key_value)
+        if stored not in (None, key) and not instance._state.adding:
             raise ShardKeyChanged(
-                f"{key.name} of {type(instance)._meta.label} pk={instance.pk} was changed from "
-                f"{stored} to {instance.shard_key_value}. Create a new object with the new key, "
-                f"then delete the old one."
+                f"{key_name(model)} of {model._meta.label} pk={instance.pk} was changed from "
+                f"{stored} to {key}. Its row is on the old one's shard. Create a new object with "
+                f"the new key, then delete the old one."
             )
 
 
-def remember_keys(objects: Iterable[Any]) -> None:
-    """Note the keys under which the objects are stored now, as save() does."""
+def remember_keys(model: type[models.Model], objects: Iterable[Any]) -> None:
+    """Note the keys under which the objects are stored now."""
+    to_python = _to_python(model)
     for instance in objects:
-        instance._state.stored_shard_key = getattr(instance, "shard_key_value", None)
+        instance._state.stored_shard_key = to_python(instance.shard_key_value)
+
+
+def _stored_key(instance: Any) -> Any:
+    return getattr(instance._state, "stored_shard_key", None)
+
+
+def _to_python(model: Any) -> Callable[[Any], Any]:
+    return model._meta.get_field(key_name(model)).to_python
 
 
 def key_names(model: Any) -> set[str]:

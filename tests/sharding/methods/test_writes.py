@@ -100,6 +100,7 @@ class SaveTests(WorldTestCase):
             activity.save()
             Profile.objects.bulk_update([profile], ["plan"])
             Activity.objects.bulk_update([activity], ["kind"])
+            Activity.objects.bulk_create([Activity(profile_id=str(FREE_ID))])[0].save()
 
     def test_a_changed_key(self) -> None:
         for change in (EVE, CY):  # of the same shard, of another
@@ -111,6 +112,8 @@ class SaveTests(WorldTestCase):
                 activity.save(update_fields=["kind"])
             with self.assert_touches(), self.assertRaises(ShardKeyChanged):
                 Activity.objects.bulk_update([activity], ["kind"])
+            with self.assert_touches(), self.assertRaises(ShardKeyChanged):
+                activity.delete()
 
     def test_a_changed_key_of_what_was_made_in_bulk(self) -> None:
         (activity,) = Activity.objects.bulk_create([Activity(profile_id=BOB, kind="new")])

@@ -26,7 +26,7 @@ from django.db.models.expressions import BaseExpression, CombinedExpression
 from django.db.models.functions import Coalesce
 
 from sharding.backend.compiler import SQLCompiler
-from sharding.orm.comparing import is_text, orders_by_code_point, require_comparable
+from sharding.orm.comparing import field_of, is_text, orders_by_code_point, require_comparable
 from sharding.orm.keys import is_key
 from sharding.orm.merge import sortable
 from sharding.orm.numeric import add, divide, square_root, variance
@@ -207,7 +207,7 @@ def _with_default(expression: Any, aliases: Sequence[str]) -> Recipe:
 
 
 def _number_kind(expression: Any) -> str:
-    field = _sources(expression)[0][0]._output_field_or_none
+    field = field_of(_sources(expression)[0][0])
     if field is None or field.get_internal_type() == "DurationField":
         refuse(
             f"{expression.name} of a duration or of a value of unknown type",

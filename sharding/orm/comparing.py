@@ -14,7 +14,7 @@ from django.db.models.sql import Query
 from sharding.errors import DatabaseUnavailable
 from sharding.orm.refusals import refuse
 
-__all__ = ["is_text", "orders_by_code_point", "require_comparable"]
+__all__ = ["field_of", "is_text", "orders_by_code_point", "require_comparable"]
 
 _TEXT = {"CharField", "TextField", "SlugField", "FilePathField", "FileField"}
 _PLAIN = {
@@ -44,7 +44,7 @@ _databases: dict[tuple[str, str], bool] = {}  # (alias, database name) -> by cod
 
 def require_comparable(expression: BaseExpression, what: str) -> None:
     """Refuse `what`, e.g. "ORDER BY of", on a type that Python compares in another way."""
-    kind = _kind(_field(expression))
+    kind = _kind(field_of(expression))
     if kind in _TEXT:
         for collation in _collations(expression) - _CODE_POINT:
             refuse(
@@ -61,7 +61,7 @@ def require_comparable(expression: BaseExpression, what: str) -> None:
 
 def is_text(expression: BaseExpression) -> bool:
     """Say whether the order of an expression's values is a matter of the database's collation."""
-    return _kind(_field(expression)) in _TEXT and not _collations(expression)
+    return _kind(field_of(expression)) in _TEXT and not _collations(expression)
 
 
 def orders_by_code_point(aliases: Iterable[str]) -> bool:
@@ -82,11 +82,12 @@ def _by_code_point(alias: str) -> bool:
     return _databases.get(key, True)  # a shard that is down sends no rows that could be sorted
 
 
-def _field(expression: BaseExpression) -> "Field[Any, Any] | None":
+def field_of(expression: BaseExpression) -> "Field[Any, Any] | None":
+    """Return the field whose type an expression has; a foreign key has that of its target."""
     try:
         field = getattr(expression, "_output_field_or_none", None)
     except FieldError:  # several types, to Django; to PostgreSQL all of them may be text
-        fields = [_field(each) for each in expression.get_source_expressions() if each]
+        fields = [field_of(each) for each in expression.get_source_expressions() if each]
         return fields[0] if all(_kind(each) in _TEXT for each in fields) else None
     while field is not None and field.is_relation:
         field = field.target_field
@@ -102,7 +103,7 @@ def _collations(expression: Any) -> set[str]:
     if isinstance(expression, Collate):
         return {expression.collation}
     parts = _parts(expression)
-    if not parts and (named := getattr(_field(expression), "db_collation", None)):
+    if not parts and (named := getattr(field_of(expression), "db_collation", None)):
         return {named}
     return set[str]().union(*map(_collations, parts))
 

@@ -188,8 +188,8 @@ class FanOutCompiler(SQLCompiler):
                 "A filter on an aggregate of groups without the shard key",
                 "Leave the filter out and drop the groups in Python.",
             )
-        if self.query.distinct:
-            refuse("distinct() of groups without the shard key", "Groups are distinct already.")
+        if self.query.distinct_fields:
+            refuse("distinct(…) of groups without the shard key", "Choose the groups in Python.")
         for grouped in self.query.group_by:  # what values() leaves out still makes groups
             with suppress(EmptyResultSet, FullResultSet):  # a constant does not
                 self._comparable("GROUP BY of", _source(grouped), select)

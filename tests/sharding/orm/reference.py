@@ -58,13 +58,15 @@ class DifferentialTestCase(TestCase):
             models.QuerySet(Profile, using=alias).update(updated_at=models.F("created_at") + spread)
 
     def setUp(self) -> None:
-        whole = {"P": Profile.objects.using(REFERENCE), "A": Activity.objects.using(REFERENCE)}
-        self.reference = whole
-        self.profiles = whole["P"].in_bulk()
-        self.sharded = {
+        self.sharded: dict[str, Any] = {
             "P": Profile.objects.across_shards(),
             "A": Activity.objects.across_shards(),
         }
+        self.reference: dict[str, Any] = {
+            "P": Profile.objects.using(REFERENCE),
+            "A": Activity.objects.using(REFERENCE),
+        }
+        self.profiles = self.reference["P"].in_bulk()
         self.savepoints = {alias: transaction.savepoint(alias) for alias in self.databases}
         self.answered = 0
         self.refused: Counter[str] = Counter()

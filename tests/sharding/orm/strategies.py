@@ -5,6 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from tests.sharding.orm.expressions import Grammar
 from tests.sharding.orm.grammar import ACTIVITY, PROFILE
 from tests.sharding.orm.reference import Example
 
@@ -12,15 +13,16 @@ __all__ = ["heads", "sentences", "ties", "values"]
 
 _DEEPEST = 4
 
-Grammar = dict[str, list[str]]
-Names = dict[str, str]
-
 
 class _Writer:
     """Writes what symbols stand for; given to str.format_map in place of a dict."""
 
     def __init__(
-        self, draw: Callable[..., Any], here: Grammar, depth: int = 0, given: Names | None = None
+        self,
+        draw: Callable[..., Any],
+        here: Grammar,
+        depth: int = 0,
+        given: dict[str, str] | None = None,
     ) -> None:
         self.draw, self.here, self.depth, self.given = draw, here, depth, given or {}
 

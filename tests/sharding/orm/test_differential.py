@@ -138,6 +138,8 @@ class GroupTests(DifferentialTestCase):
             ".values({names}))",
             "list({source}{filters}.values({columns}).order_by({order}).annotate(n={aggregate})"
             ".iterator({size}))",
+            "list({source}{filters}.values({columns}).annotate(n={exact}).order_by('n')"
+            ".values_list('n').distinct(){slice})",
             "{source}{filters}.values({columns}).annotate(n={aggregate}){cut}.count()",
             "{source}{filters}.values({columns}).annotate(n={aggregate}).order_by({field}).count()",
             "{source}{filters}.values({columns}).annotate(n={aggregate}){cut}.exists()",

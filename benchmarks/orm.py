@@ -13,7 +13,7 @@ import statistics
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from benchmarks.harness import Way, benchmark_databases, compare
@@ -37,7 +37,7 @@ def fill(model: Any, rows: int) -> None:
     from sharding import get_shard_for_user_id
 
     missing = {f"shard_{number + 1}": rows for number in range(SHARDS)}
-    start = datetime(2025, 1, 1, tzinfo=timezone.utc)
+    start = datetime(2025, 1, 1, tzinfo=UTC)
     batch = []
     while any(missing.values()):
         user_id = uuid.uuid4()

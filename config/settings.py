@@ -88,6 +88,7 @@ INSTALLED_APPS = [
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
     "rest_framework",
+    "pgtrigger",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",

@@ -145,6 +145,9 @@ REST_FRAMEWORK = {
 # Requests under these paths work on the analytics database.
 ANALYTICS_PATHS = ["/api/analytics"]
 
+# A log of changes with more entries than this is replaced by comparing everything.
+SYNC_LOG_LIMIT = 1_000_000
+
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,

@@ -57,9 +57,8 @@ def _key(instance: ShardedModel) -> Any:
 
 
 def _shard(model: type[models.Model], instance: models.Model | None) -> str:
-    if isinstance(instance, ShardedModel):
-        if (key := instance.shard_key_value) is not None:
-            return slot_cache.get_shard_for_user_id(key)
+    if isinstance(instance, ShardedModel) and (key := instance.shard_key_value) is not None:
+        return slot_cache.get_shard_for_user_id(key)
     if instance is not None and place(type(instance)) == place(model) and instance._state.db:
         return instance._state.db
     if alias := current_shard():

@@ -8,11 +8,7 @@ from django.db import DatabaseError, connections
 from sharding import conf
 from sharding.errors import DatabaseUnavailable
 
-__all__ = ["Overtaken", "ReconcileNeeded", "SyncAlreadyRunning", "SyncFailed", "naming", "sqlstate"]
-
-
-class SyncAlreadyRunning(Exception):
-    """Another full pass holds the lock."""
+__all__ = ["Overtaken", "ReconcileNeeded", "SyncFailed", "naming", "sqlstate"]
 
 
 class SyncFailed(Exception):

@@ -36,6 +36,7 @@ def reconcile(source: Source) -> Iterator[tuple[SyncResult, str]]:
     if state is None:
         mark(turn, {"step": "compare"})
     elif state["step"] == "pages":
+        yield SyncResult(), f"going on from page {state['page']} of the last run"
         yield from _pages(source, state)
     found = compare(source)
     if _differs_much(found):

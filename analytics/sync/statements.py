@@ -71,7 +71,8 @@ def merge(source: Source) -> Composed:
     key, *values = _written(source)
     return SQL(
         "INSERT INTO {target} AS old ({columns}) SELECT {columns} FROM {incoming}"
-        " ON CONFLICT ({key}) DO UPDATE SET ({values}, synced_at) = ROW({new}, statement_timestamp())"
+        " ON CONFLICT ({key}) DO UPDATE"
+        " SET ({values}, synced_at) = ROW({new}, statement_timestamp())"
         " WHERE ROW({old}) IS DISTINCT FROM ROW({new})"
     ).format(
         target=source.target,

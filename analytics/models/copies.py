@@ -22,6 +22,10 @@ class UserAnalytics(models.Model):
     synced_at = models.DateTimeField(db_default=Now())
 
     class Meta:
+        indexes = [
+            models.Index(fields=["date_joined"]),
+            models.Index(fields=["last_login"]),
+        ]
         verbose_name = "user in analytics"
         verbose_name_plural = "users in analytics"
 
@@ -41,6 +45,7 @@ class ProfileAnalytics(models.Model):
     synced_at = models.DateTimeField(db_default=Now())
 
     class Meta:
+        indexes = [models.Index(fields=["country", "plan"])]
         verbose_name = "profile in analytics"
         verbose_name_plural = "profiles in analytics"
 

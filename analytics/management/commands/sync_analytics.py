@@ -112,7 +112,8 @@ class Command(BaseCommand):
             for progress in batches:
                 run.add(progress.result)
                 if progress.result == sync.SyncResult():
-                    bar.write(f"{source.name}: {progress.where}", file=self.stdout, end="")
+                    with bar.external_write_mode(file=self.stdout):
+                        self.stdout.write(f"{source.name}: {progress.where}")
                 bar.set_description(f"{source.name}: {progress.where}", refresh=False)
                 bar.update(progress.result.upserted + progress.result.unchanged)
         return run.result

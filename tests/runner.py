@@ -3,12 +3,14 @@
 import os
 import warnings
 from typing import Any
+from unittest import TestSuite
 
 from django.conf import settings
 from django.db import connections
 from django.test.runner import DiscoverRunner
 from psycopg.conninfo import conninfo_to_dict
 
+from config.databases import PRIMARY
 from config.embedded import Cluster
 
 __all__ = ["Runner"]
@@ -33,6 +35,11 @@ class Runner(DiscoverRunner):
             return super().run_tests(test_labels, **kwargs)
         finally:
             cluster.destroy()
+
+    def get_databases(self, suite: TestSuite) -> dict[str, bool]:
+        databases = super().get_databases(suite)
+        # The others' tables depend on it, also where no test asks it anything.
+        return {PRIMARY: False, **databases} if databases else databases
 
     def setup_test_environment(self, **kwargs: Any) -> None:
         super().setup_test_environment(**kwargs)

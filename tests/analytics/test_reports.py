@@ -3,7 +3,7 @@
 import random
 import uuid
 from collections import Counter
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 
 from django.db import connections
 from django.test import TestCase
@@ -19,7 +19,7 @@ class ReportTests(TestCase):
     @classmethod
     def setUpTestData(cls) -> None:
         dice = random.Random(5)
-        start = datetime(2026, 1, 1, tzinfo=timezone.utc)
+        start = datetime(2026, 1, 1, tzinfo=UTC)
         cls.users = [_user(dice, start) for _ in range(400)]
         UserAnalytics.objects.bulk_create(cls.users)
         cls.profiles = [

@@ -12,6 +12,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from config.databases import PRIMARY
 from config.embedded import Cluster
+from sharding.databases import DatabaseManager
 
 __all__ = ["Runner"]
 
@@ -36,10 +37,15 @@ class Runner(DiscoverRunner):
         finally:
             cluster.destroy()
 
-    def get_databases(self, suite: TestSuite) -> dict[str, bool]:
-        databases = super().get_databases(suite)
+    def get_databases(self, suite: TestSuite) -> Any:
+        databases: Any = super().get_databases(suite)
         # The others' tables depend on it, also where no test asks it anything.
         return {PRIMARY: False, **databases} if databases else databases
+
+    def run_suite(self, suite: TestSuite, **kwargs: Any) -> Any:
+        # A worker forked with an open pool would share its sockets and lack its threads.
+        DatabaseManager().disconnect()
+        return super().run_suite(suite, **kwargs)
 
     def setup_test_environment(self, **kwargs: Any) -> None:
         super().setup_test_environment(**kwargs)

@@ -15,18 +15,33 @@ from analytics.sync.described import Source
 from analytics.sync.errors import Overtaken, ReconcileNeeded, SyncFailed, naming, sqlstate
 from analytics.sync.result import SyncResult
 from analytics.sync.statements import Range
-from analytics.sync.turn import Turn
+from analytics.sync.turn import Turn, read_checkpoint, read_position
 from sharding import conf
 
-__all__ = ["Reconcile", "begin", "mark", "sync_keys", "sync_log", "sync_pages", "sync_ranges"]
+__all__ = [
+    "Reconcile",
+    "begin",
+    "mark",
+    "replace_log",
+    "sync_keys",
+    "sync_log",
+    "sync_pages",
+    "sync_ranges",
+]
 
 Reconcile = dict[str, Any]  # how far a reconcile is; see analytics.sync.full
 
 
 def begin(source: Source) -> Turn:
     """Note the tokens of both sides for a batch. Raises SyncFailed, DatabaseUnavailable."""
-    with _cursor(source.alias) as here, _cursor(conf.analytics()) as there:
-        return Turn.begin(source, here, there)
+    while True:
+        token, reconcile = _checkpoint(source)
+        with naming(source.alias), _cursor(source.alias) as here:
+            claimed, applied = read_position(here, source)
+        turn = Turn(source, token, claimed, applied, reconcile)
+        # Another sync's batch in between looks the same as a side that was restored.
+        if not turn.torn or _checkpoint(source)[0] == token:
+            return turn
 
 
 def sync_log(turn: Turn, limit: int) -> tuple[SyncResult, int]:
@@ -110,11 +125,32 @@ def mark(turn: Turn, reconcile: Reconcile | None, entries: Sequence[int] = ()) -
 
     From the beginning on, nothing but a whole reconcile makes the checkpoint usable again.
     """
+    _claim_only(turn, reconcile)
+    _finish(turn, entries)
+
+
+def replace_log(turn: Turn) -> None:
+    """Empty the log, and note that only a reconcile makes up for it.
+
+    The lock waits for every transaction that has written to the log, so what they changed is
+    committed, and the reconcile, which reads after it, sees it. Raises Overtaken, SyncFailed.
+    """
+    alias = turn.source.alias
+    _claim_only(turn, {"step": "compare"})
+    with naming(alias), transaction.atomic(using=alias), _cursor(alias) as here:
+        # Writers queue behind the lock: rather fail, and be run again, than hold them up.
+        here.execute("SET LOCAL lock_timeout = '2s'")
+        # Before the turn's own row, which a sync that waits here for the log may want next.
+        here.execute(SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(turn.source.log))
+        turn.finish(here, [])
+        here.execute(SQL("TRUNCATE {}").format(turn.source.log))
+
+
+def _claim_only(turn: Turn, reconcile: Reconcile | None) -> None:
     with _writing(turn.source, incoming=False) as there:
         with _reading(turn.source) as here:
             turn.claim(here)
         turn.take_over(there, reconcile)
-    _finish(turn, entries)
 
 
 @contextmanager
@@ -146,6 +182,12 @@ def _finish(turn: Turn, entries: Sequence[int] = ()) -> None:
     alias = turn.source.alias
     with naming(alias), transaction.atomic(using=alias), _cursor(alias) as here:
         turn.finish(here, entries)
+
+
+def _checkpoint(source: Source) -> tuple[UUID | None, Reconcile | None]:
+    alias = conf.analytics()
+    with naming(alias), _cursor(alias) as there:
+        return read_checkpoint(there, source)
 
 
 def _cursor(alias: str) -> CursorWrapper:

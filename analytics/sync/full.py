@@ -4,9 +4,11 @@ The log goes on collecting meanwhile; what it holds is applied afterwards. The c
 far the reconcile is, so that one that was stopped goes on from there:
 
     {"step": "compare"}                         nothing copied yet, or all pages are
+    {"step": "compare", "run": "5e1f"}          the same, compared by this run
     {"step": "pages", "page": 400, "filenode": 16385, "empty": true}
 """
 
+import uuid
 from collections.abc import Iterator, Sequence
 
 from django.db import connections
@@ -15,9 +17,10 @@ from psycopg.sql import SQL
 from analytics.sync.batch import Reconcile, begin, mark, sync_pages, sync_ranges
 from analytics.sync.buckets import Comparison, compare
 from analytics.sync.described import Source
-from analytics.sync.errors import ReconcileNeeded, naming
+from analytics.sync.errors import Overtaken, ReconcileNeeded, naming
 from analytics.sync.result import SyncResult
 from analytics.sync.statements import Range
+from analytics.sync.turn import Turn
 
 __all__ = ["reconcile"]
 
@@ -31,22 +34,35 @@ def reconcile(source: Source) -> Iterator[tuple[SyncResult, str]]:
 
     Raises Overtaken, SyncFailed, DatabaseUnavailable; run again, it goes on where it stopped.
     """
-    turn = begin(source)
-    state = turn.reconcile
-    if state is None:
-        mark(turn, {"step": "compare"})
-    elif state["step"] == "pages":
+    state = begin(source).reconcile
+    if state and state["step"] == "pages":
         yield SyncResult(), f"going on from page {state['page']} of the last run"
         yield from _pages(source, state)
-    found = compare(source)
+    found, comparing = _compare(source)
     if _differs_much(found):
         yield from _pages(source, _first_page(source, empty=not found.copies))
-        found = compare(source)
+        found, comparing = _compare(source)
     unchanged = found.rows - found.differing_rows
     yield SyncResult(unchanged=unchanged), f"{len(found.ranges)} buckets differ"
     for batch in _batches(found.ranges):
-        yield sync_ranges(begin(source), batch, {"step": "compare"}), f"{len(batch)} buckets"
-    mark(begin(source), None)
+        result = sync_ranges(_go_on(source, comparing), batch, comparing)
+        yield result, f"{len(batch)} buckets"
+    mark(_go_on(source, comparing), None)
+
+
+def _compare(source: Source) -> tuple[Comparison, Reconcile]:
+    """Compare everything; return what differs, and what the checkpoint says while that is true."""
+    comparing = {"step": "compare", "run": uuid.uuid4().hex}
+    mark(begin(source), comparing)
+    return compare(source), comparing
+
+
+def _go_on(source: Source, comparing: Reconcile) -> Turn:
+    """Begin a batch that relies on the comparison: since then, no side may have been restored."""
+    turn = begin(source)
+    if turn.torn or turn.reconcile != comparing:
+        raise Overtaken(f"What was compared of {source.name} was changed meanwhile. Run it again.")
+    return turn
 
 
 def _differs_much(found: Comparison) -> bool:

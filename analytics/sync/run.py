@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connections, transaction
+from django.db import connections
 from psycopg.sql import SQL
 
 from analytics.models import UserAnalytics
-from analytics.sync.batch import begin, mark, sync_keys, sync_log
+from analytics.sync.batch import begin, mark, replace_log, sync_keys, sync_log
 from analytics.sync.buckets import compare, differing_keys
 from analytics.sync.described import PROFILES, USERS, Source
 from analytics.sync.errors import Overtaken, ReconcileNeeded, SyncFailed, naming
@@ -47,7 +47,7 @@ def sync_source(
     turn = begin(source)
     if _log_is_too_long(source):
         yield Progress(SyncResult(), "the log has passed its limit: comparing everything instead")
-        _replace_log(source)
+        replace_log(begin(source))
         full = True
     if full or turn.disagreement:
         yield from _reconciled(source, turn.disagreement or "asked for")
@@ -127,17 +127,3 @@ def _log_is_too_long(source: Source) -> bool:
     with naming(source.alias), connections[source.alias].cursor() as cursor:
         cursor.execute(query, [limit + 1])
         return cursor.fetchone()[0] > limit
-
-
-def _replace_log(source: Source) -> None:
-    """Empty the log, after noting that only a reconcile makes up for it.
-
-    TRUNCATE waits for every transaction that has written to the log, so what they changed is
-    committed, and the reconcile, which reads after it, sees it.
-    """
-    mark(begin(source), {"step": "compare"})
-    alias = source.alias
-    with naming(alias), transaction.atomic(using=alias), connections[alias].cursor() as cursor:
-        # Writers queue behind the TRUNCATE: rather fail, and be run again, than hold them up.
-        cursor.execute("SET LOCAL lock_timeout = '2s'")
-        cursor.execute(SQL("TRUNCATE {}").format(source.log))

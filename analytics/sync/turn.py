@@ -21,7 +21,7 @@ from analytics.models import SyncCheckpoint, SyncPosition
 from analytics.sync.described import Source
 from analytics.sync.errors import Overtaken
 
-__all__ = ["Turn"]
+__all__ = ["Turn", "read_checkpoint", "read_position"]
 
 Token = uuid.UUID | None
 
@@ -37,15 +37,10 @@ class Turn:
     reconcile: dict[str, Any] | None
     new: uuid.UUID = field(default_factory=uuid.uuid4)
 
-    @classmethod
-    def begin(cls, source: Source, here: CursorWrapper, there: CursorWrapper) -> "Turn":
-        """Note the tokens. `here` is a cursor on the source, `there` one on analytics."""
-        there.execute(_SELECT_CHECKPOINT, [source.name])
-        token, reconcile = there.fetchone() or _first(there, _INSERT_CHECKPOINT, source.name)
-        here.execute(_SELECT_POSITION, [source.synced.name])
-        claimed, applied = here.fetchone() or _first(here, _INSERT_POSITION, source.synced.name)
-        # Django's connections hand JSON out as text.
-        return cls(source, token, claimed, applied, json.loads(reconcile) if reconcile else None)
+    @property
+    def torn(self) -> bool:
+        """Whether the sides do not belong together: one was restored, or changed by hand."""
+        return self.token not in (self.claimed, self.applied)
 
     @property
     def disagreement(self) -> str:
@@ -54,14 +49,15 @@ class Turn:
             return "nothing was synced yet"
         if self.reconcile is not None:
             return "the last reconcile was interrupted"
-        if self.token not in (self.claimed, self.applied):
+        if self.torn:
             return "one of the sides was restored or changed by hand"
         return ""
 
     @property
     def unfinished(self) -> dict[str, Any] | None:
         """The reconcile that is still owed after a batch that is no part of one."""
-        if self.reconcile is None and self.disagreement:
+        # Not that of a torn turn: restored, it may be an old one, whose findings are not true now.
+        if self.torn or (self.reconcile is None and self.disagreement):
             return {"step": "compare"}
         return self.reconcile
 
@@ -98,6 +94,20 @@ class Turn:
     def _require_row(self, cursor: CursorWrapper) -> None:
         if cursor.rowcount != 1:
             raise Overtaken(f"Another sync of {self.source.name} was quicker; this one stopped.")
+
+
+def read_checkpoint(there: CursorWrapper, source: Source) -> tuple[Token, dict[str, Any] | None]:
+    """Return the token of analytics, and how far a reconcile is that is not complete."""
+    there.execute(_SELECT_CHECKPOINT, [source.name])
+    token, reconcile = there.fetchone() or _first(there, _INSERT_CHECKPOINT, source.name)
+    # Django's connections hand JSON out as text.
+    return token, json.loads(reconcile) if reconcile else None
+
+
+def read_position(here: CursorWrapper, source: Source) -> tuple[Token, Token]:
+    """Return the tokens of the source: claimed, applied."""
+    here.execute(_SELECT_POSITION, [source.synced.name])
+    return here.fetchone() or _first(here, _INSERT_POSITION, source.synced.name)
 
 
 def _first(cursor: CursorWrapper, insert: Composed, name: str) -> tuple[None, None]:

@@ -22,7 +22,10 @@ def naming(alias: str) -> Iterator[None]:
         # Django wraps the errors of its own cursor methods, but not those of psycopg's `copy`.
         with connections[alias].wrap_database_errors:
             yield
-    except DatabaseUnavailable:
+    except DatabaseUnavailable as error:
+        # So that the next sync of this process connects again; Django looks between requests only.
+        if not connections[error.alias].in_atomic_block:
+            connections[error.alias].close()
         raise
     except DatabaseError as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")

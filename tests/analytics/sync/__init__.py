@@ -1,4 +1,4 @@
-"""Tests that the sync loses nothing and invents nothing. SOAK=1 in the environment makes them long."""
+"""That the sync loses nothing and invents nothing. SOAK=1 in the environment makes it long."""
 
 import os
 

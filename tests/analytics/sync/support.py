@@ -8,6 +8,7 @@ from uuid import UUID
 import psycopg
 from django.db import connections
 from django.test import SimpleTestCase
+from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Composable
 
 from analytics.sync import Source, SyncResult, sync_source, verify
@@ -19,6 +20,7 @@ __all__ = [
     "USER",
     "Copies",
     "SyncTestCase",
+    "add_profiles",
     "add_users",
     "clear",
     "connect",
@@ -49,6 +51,11 @@ _ADD = """
         date_joined, updated_at)
     SELECT id, id || '@example.com', %s, '', false, true, false, '2026-01-01', '2026-01-01'
     FROM unnest(%s::uuid[]) AS id
+"""
+_ADD_PROFILES = """
+    INSERT INTO users_profile (user_id, plan, country, display_name, bio, settings, created_at,
+        updated_at)
+    SELECT id, %s, 'CH', '', '', '{}', '2026-01-01', '2026-01-01' FROM unnest(%s::uuid[]) AS id
 """
 
 
@@ -89,6 +96,10 @@ def sync(source: Source = USER, **options: Any) -> SyncResult:
 
 def add_users(keys: Iterable[UUID], name: str = "first") -> None:
     execute("default", _ADD, [name, list(keys)])
+
+
+def add_profiles(alias: str, keys: Iterable[UUID], plan: str = "free") -> None:
+    execute(alias, _ADD_PROFILES, [plan, list(keys)])
 
 
 def key(number: int, *, byte: int | None = None) -> UUID:
@@ -141,10 +152,13 @@ def connect(alias: str, **options: Any) -> psycopg.Connection[Any]:
     given = connections[alias].settings_dict
     names = {"host": "HOST", "port": "PORT", "dbname": "NAME", "user": "USER"}
     address = {name: given[setting] or None for name, setting in names.items()}
-    password = given["PASSWORD"] or None
-    return psycopg.connect(
-        **address, password=password, options="-c lock_timeout=5s -c timezone=UTC", **options
+    conninfo = make_conninfo(
+        "",
+        **address,
+        password=given["PASSWORD"] or None,
+        options="-c lock_timeout=5s -c timezone=UTC",
     )
+    return psycopg.connect(conninfo, **options)
 
 
 def in_thread(function: Callable[[], T]) -> T:

@@ -11,7 +11,7 @@ READY_DEV := .venv/ready-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run stop clean test lint bench able
+.PHONY: help run stop clean test coverage lint bench able
 
 help: ## list these
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
@@ -23,8 +23,12 @@ run: $(READY) ## set everything up, then serve on http://127.0.0.1:8000 until Ct
 	summary=$$($(PY) manage.py migrate --no-color) || exit; \
 	printf '%s\n' "$$summary" | sed -n 's/^Summary:/Migrations:/; /^Migrations:/,$$p'; \
 	if [ $$embedded = True ]; then $(PY) manage.py load_sample || exit; fi; \
-	$(PY) manage.py sync_analytics || exit; \
-	exec $(PY) manage.py runserver 127.0.0.1:$(PORT)
+	printf 'Analytics: '; $(PY) manage.py sync_analytics --no-progress || exit; \
+	if [ $$embedded = True ]; then \
+		echo 'The servers go on after Ctrl-C, until "make stop". From here on, the log of the site.'; \
+	fi; \
+	echo 'Open http://127.0.0.1:$(PORT)/'; \
+	exec env DJANGO_RUNSERVER_HIDE_WARNING=true $(PY) manage.py runserver 127.0.0.1:$(PORT)
 
 stop: able ## stop the embedded servers; their data stay
 	@[ ! -e var ] || $(PY) -m config.embedded stop
@@ -37,6 +41,12 @@ clean: able ## stop the embedded servers and delete them, var/ and .venv
 
 test: $(READY_DEV) ## run the tests, on servers of their own
 	$(PY) manage.py test --parallel 2 $(TESTS)
+
+coverage: $(READY_DEV) ## run the tests, and show what they do not reach
+	@$(PY) -m coverage erase
+	$(PY) -m coverage run manage.py test --parallel 2 $(TESTS)
+	@$(PY) -m coverage combine --quiet
+	$(PY) -m coverage report --skip-covered
 
 lint: $(READY_DEV) ## check style, types, imports and migrations; needs no server
 	.venv/bin/ruff check .

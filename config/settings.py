@@ -158,6 +158,8 @@ LOGGING = {
         # The pool repeats "error connecting" with growing pauses; what failed is said by the error
         # that reaches the caller.
         "psycopg.pool": {"level": "ERROR"},
-        "django.server": {"level": "INFO"},
+        # Not through the handlers that Django gives these: each line came twice, or not at all.
+        "django": {"level": "INFO"},
+        "django.server": {"level": "INFO", "propagate": True},
     },
 }

@@ -17,7 +17,7 @@ from psycopg.conninfo import conninfo_to_dict
 from config.embedded import Cluster
 from sharding import slot_cache
 
-__all__ = ["disconnect", "own_servers", "pointed_to", "scratch_databases"]
+__all__ = ["disconnect", "own_servers", "pointed_to", "pool_options", "scratch_databases"]
 
 _SCRATCH = "scratch"
 
@@ -31,6 +31,15 @@ def pointed_to(addresses: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
         yield
     finally:
         _point(before)
+
+
+@contextmanager
+def pool_options(*aliases: str, **options: Any) -> Iterator[None]:
+    """Change options of these aliases' pools inside this block."""
+    before = {alias: connections[alias].settings_dict["OPTIONS"] for alias in aliases}
+    after = {alias: given | {"pool": given["pool"] | options} for alias, given in before.items()}
+    with pointed_to({alias: {"OPTIONS": given} for alias, given in after.items()}):
+        yield
 
 
 @contextmanager

@@ -47,6 +47,11 @@ class Runner(DiscoverRunner):
         DatabaseManager().disconnect()
         return super().run_suite(suite, **kwargs)
 
+    def teardown_databases(self, old_config: Any, **kwargs: Any) -> None:
+        # Embedded servers are deleted whole, also under workers that still hold connections.
+        if not settings.EMBEDDED:
+            super().teardown_databases(old_config, **kwargs)
+
     def setup_test_environment(self, **kwargs: Any) -> None:
         super().setup_test_environment(**kwargs)
         warnings.simplefilter("error")

@@ -6,7 +6,6 @@ an account, which nobody sees, and never an account without its profile.
 """
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -44,7 +43,7 @@ def create_user(
     owned = Profile(user_id=user.id, **profile or {})
     user.set_password(password)
     user.full_clean()
-    owned.full_clean()
+    owned.full_clean(validate_unique=False)  # only a try that failed can have left one
     user.save(profile=owned)
     return user
 
@@ -75,9 +74,10 @@ def delete_user(user_id: UUID | str) -> bool:
     """Delete an account and all that it owns; say whether there was one.
 
     With the user's shard down nothing is deleted and DatabaseUnavailable is raised. Called again
-    after a failure, it deletes what is left on the shard.
+    after a failure, it deletes what is left on the shard. Raises RuntimeError inside a transaction
+    on the primary: undone, it would leave an account whose profile is gone.
     """
-    with transaction.atomic(using=settings.PRIMARY_DATABASE):
+    with transaction.atomic(using=settings.PRIMARY_DATABASE, durable=True):
         user = User.objects.select_for_update().filter(pk=user_id).first()
         if user:
             user.delete()
@@ -107,9 +107,13 @@ def _require_shard(sender: type[User], instance: User, **kwargs: object) -> None
 def _delete_owned_after_commit(
     sender: type[User], instance: User, using: str, **kwargs: object
 ) -> None:
-    delete = partial(_delete_owned, instance.pk)
+    user_id = instance.pk  # which the instance is about to lose
+
+    def delete_owned() -> None:
+        _delete_owned(user_id)
+
     # Robust: one user's failure, which is logged, must not keep others' rows.
-    transaction.on_commit(delete, using=using, robust=True)
+    transaction.on_commit(delete_owned, using=using, robust=True)
 
 
 def _delete_owned(user_id: UUID | str) -> None:

@@ -10,7 +10,7 @@ from django.db.models.signals import class_prepared, post_save, pre_save
 
 from sharding import slot_cache
 from sharding.context import use_shard
-from sharding.errors import ShardKeyChanged, ShardKeyRequired, WrongShard
+from sharding.errors import InvalidShardKey, ShardKeyChanged, ShardKeyRequired, WrongShard
 from sharding.orm.queryset import ShardedManager
 
 __all__ = ["ShardedModel"]
@@ -56,12 +56,22 @@ class ShardedModel(models.Model):
         using = using or router.db_for_read(type(self), instance=self)
         super().refresh_from_db(using=using, fields=fields, from_queryset=from_queryset)
 
+    # Both look on this row's own shard. Without a key there is none: a form may leave the key for
+    # the view to set, and save() will look at it. A key that is no UUID is an error of its field.
+
     def validate_unique(self, exclude: Collection[str] | None = None) -> None:
-        """Look for duplicates on this row's own shard; without a key there is none to look on."""
-        key = self.shard_key_value
-        if key is not None:
-            with use_shard(slot_cache.get_shard_for_user_id(key)):
+        if alias := self._own_shard():
+            with use_shard(alias):
                 super().validate_unique(exclude=exclude)
+
+    def validate_constraints(self, exclude: Collection[str] | None = None) -> None:
+        if self._own_shard():
+            super().validate_constraints(exclude=exclude)
+
+    def _own_shard(self) -> str | None:
+        with suppress(InvalidShardKey):
+            return slot_cache.get_shard_for_user_id(self.shard_key_value)
+        return None
 
 
 def _key_field(model: type[ShardedModel]) -> Any:

@@ -5,17 +5,31 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from itertools import chain
 from typing import Any
 
 from django.core.exceptions import EmptyResultSet
-from django.db.models import Aggregate, Avg, Count, Max, Min, StdDev, Sum, Value, Variance
-from django.db.models.expressions import BaseExpression
+from django.db.models import (
+    Aggregate,
+    Avg,
+    Count,
+    DecimalField,
+    Func,
+    Max,
+    Min,
+    StdDev,
+    Sum,
+    Value,
+    Variance,
+)
+from django.db.models.expressions import BaseExpression, CombinedExpression
 from django.db.models.functions import Coalesce
 
 from sharding.backend.compiler import SQLCompiler
 from sharding.orm.comparing import is_text, orders_by_code_point, require_comparable
 from sharding.orm.keys import is_key
-from sharding.orm.numeric import divide
+from sharding.orm.merge import sortable
+from sharding.orm.numeric import add, divide, square_root, variance
 from sharding.orm.refusals import refuse
 
 __all__ = ["Recipe", "part_query", "recipe"]
@@ -71,10 +85,10 @@ def _sources(expression: Any) -> tuple[list[Any], Any]:
     return sources, condition
 
 
-def _as(kind: Callable[..., Aggregate], expression: Any) -> Aggregate:
-    """The same aggregation with another function: of the same values, under the same filter."""
+def _as(kind: Callable[..., Aggregate], expression: Any, *of: BaseExpression) -> Aggregate:
+    """Another aggregation under the same filter, by default of the same values."""
     sources, condition = _sources(expression)
-    return kind(*sources, filter=condition)
+    return kind(*(of or sources), filter=condition)
 
 
 def _count(expression: Any) -> Recipe:
@@ -103,7 +117,8 @@ def _extreme(choose: Callable[..., Any]) -> Callable[[Any], Recipe]:
         require_comparable(expression, f"{expression.name} of")
 
         def combine(parts: Parts) -> Any:
-            return choose((part for (part,) in parts if part is not None), default=None)
+            known = (part for (part,) in parts if part is not None)
+            return choose(known, key=sortable, default=None)
 
         return Recipe((expression,), combine)
 
@@ -113,7 +128,7 @@ def _extreme(choose: Callable[..., Any]) -> Callable[[Any], Recipe]:
 def _average(expression: Any) -> Recipe:
     if expression.distinct:
         _refuse_distinct("Avg")
-    _require_number(expression)
+    _number_kind(expression)
 
     def combine(parts: Parts) -> Any:
         count = sum(part[1] for part in parts)
@@ -126,53 +141,85 @@ def _average(expression: Any) -> Recipe:
 
 
 def _spread(expression: Any) -> Recipe:
-    """Variance and standard deviation, from each shard's count, mean and variance.
+    """Variance and standard deviation."""
+    inexact = _number_kind(expression) == "FloatField"
+    return _float_spread(expression) if inexact else _exact_spread(expression)
+
+
+def _exact_spread(expression: Any) -> Recipe:
+    sample = expression.function.endswith("_SAMP")
+    root = isinstance(expression, StdDev)
+    (source,), _ = _sources(expression)
+    # The square of an integer may be too large for one. A Cast would want to know how many digits.
+    number = Func(source, template="(%(expressions)s)::numeric", output_field=DecimalField())
+    square = CombinedExpression(number, "*", number, output_field=DecimalField())
+
+    def combine(parts: Parts) -> Any:
+        count = sum(part[0] for part in parts)
+        if count <= sample:
+            return None
+        total, squares = (add(part[at] for part in parts if part[0]) for at in (1, 2))
+        spread = variance(count, total, squares, sample=sample)
+        return square_root(spread) if root else spread
+
+    sums = (_as(Sum, expression, number), _as(Sum, expression, square))
+    return Recipe((_as(Count, expression), *sums), combine)
+
+
+def _float_spread(expression: Any) -> Recipe:
+    """From each shard's count, mean and variance: sums of squares would lose all digits where the
+    mean is large.
 
     After Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample
-    variances" (1979): sums of squares would lose all digits where the mean is large.
+    variances" (1979).
     """
-    _require_number(expression)
     sample = expression.function.endswith("_SAMP")
     root = isinstance(expression, StdDev)
 
     def combine(parts: Parts) -> Any:
-        known = [tuple(map(Fraction, part)) for part in parts if part[0]]
+        known = [part for part in parts if part[0]]
         count = sum(n for n, _, _ in known)
         if count <= sample:
             return None
-        mean = sum(n * m for n, m, _ in known) / count
-        squares = sum(n * v + n * (m - mean) ** 2 for n, m, v in known)
-        variance = float(squares / (count - sample))
-        return math.sqrt(variance) if root else variance
+        if not all(map(math.isfinite, chain(*known))):
+            return math.nan
+        mean = sum(n * Fraction(m) for n, m, _ in known) / count
+        squares = sum(n * Fraction(v) + n * (Fraction(m) - mean) ** 2 for n, m, v in known)
+        spread = float(squares / (count - sample))
+        return math.sqrt(spread) if root else spread
 
     parts = (_as(Count, expression), _as(Avg, expression), _as(Variance, expression))
     return Recipe(parts, combine)
 
 
 def _with_default(expression: Any, aliases: Sequence[str]) -> Recipe:
-    aggregate, default = expression.get_source_expressions()
-    if not isinstance(default, Value):
+    aggregate, *defaults = expression.get_source_expressions()
+    if len(defaults) != 1 or not isinstance(defaults[0], Value):
         refuse("default= with an expression", "Give a plain value, or replace None in Python.")
     inner = recipe(aggregate, aliases)
+    default = expression.output_field.to_python(defaults[0].value)
 
     def combine(parts: Parts) -> Any:
         value = inner.combine(parts)
-        return default.value if value is None else value
+        return default if value is None else value
 
     return Recipe(inner.parts, combine)
 
 
-def _require_number(expression: Any) -> None:
+def _number_kind(expression: Any) -> str:
     field = _sources(expression)[0][0]._output_field_or_none
     if field is None or field.get_internal_type() == "DurationField":
         refuse(
             f"{expression.name} of a duration or of a value of unknown type",
             "Ask for Sum and Count, and divide in Python.",
         )
+    return field.get_internal_type()
 
 
 def _total(values: Any) -> Any:
     known = [value for value in values if value is not None]
+    if any(isinstance(value, Decimal) for value in known):
+        return add(known)
     return sum(known[1:], start=known[0]) if known else None
 
 

@@ -1,13 +1,17 @@
 """Which values Python orders and groups exactly as PostgreSQL does: an allow-list."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
+from django.core.exceptions import FieldError
 from django.db import connections
 from django.db.models import Field
-from django.db.models.expressions import BaseExpression, Ref
+from django.db.models.expressions import BaseExpression
 from django.db.models.functions import Collate
+from django.db.models.sql import Query
 
+from sharding.errors import DatabaseUnavailable
 from sharding.orm.refusals import refuse
 
 __all__ = ["is_text", "orders_by_code_point", "require_comparable"]
@@ -39,12 +43,10 @@ _databases: dict[tuple[str, str], bool] = {}  # (alias, database name) -> by cod
 
 
 def require_comparable(expression: BaseExpression, what: str) -> None:
-    """Refuse `what`, e.g. "ORDER BY", on a type that Python compares in another way."""
-    field = _field(expression)
-    kind = _kind(field)
+    """Refuse `what`, e.g. "ORDER BY of", on a type that Python compares in another way."""
+    kind = _kind(_field(expression))
     if kind in _TEXT:
-        collation = _collation(expression, field)
-        if collation and collation not in _CODE_POINT:
+        for collation in _collations(expression) - _CODE_POINT:
             refuse(
                 f"{what} a text with the collation {collation!r}",
                 "Only the server knows that order. Use Collate(…, 'C'), or ask one shard.",
@@ -58,8 +60,8 @@ def require_comparable(expression: BaseExpression, what: str) -> None:
 
 
 def is_text(expression: BaseExpression) -> bool:
-    """Say whether the order of an expression's values is a matter of collation."""
-    return _kind(_field(expression)) in _TEXT and not _collation(expression, _field(expression))
+    """Say whether the order of an expression's values is a matter of the database's collation."""
+    return _kind(_field(expression)) in _TEXT and not _collations(expression)
 
 
 def orders_by_code_point(aliases: Iterable[str]) -> bool:
@@ -70,18 +72,22 @@ def orders_by_code_point(aliases: Iterable[str]) -> bool:
 def _by_code_point(alias: str) -> bool:
     key = (alias, connections[alias].settings_dict["NAME"])
     if key not in _databases:
-        with connections[alias].cursor() as cursor:
+        with suppress(DatabaseUnavailable), connections[alias].cursor() as cursor:
             cursor.execute(
                 "SELECT datlocprovider = 'b' OR datlocprovider = 'c' AND datcollate = ANY(%s) "
                 "FROM pg_database WHERE datname = current_database()",
                 [sorted(_CODE_POINT)],
             )
             _databases[key] = cursor.fetchone() == (True,)
-    return _databases[key]
+    return _databases.get(key, True)  # a shard that is down sends no rows that could be sorted
 
 
 def _field(expression: BaseExpression) -> "Field[Any, Any] | None":
-    field = getattr(expression, "_output_field_or_none", None)
+    try:
+        field = getattr(expression, "_output_field_or_none", None)
+    except FieldError:  # several types, to Django; to PostgreSQL all of them may be text
+        fields = [_field(each) for each in expression.get_source_expressions() if each]
+        return fields[0] if all(_kind(each) in _TEXT for each in fields) else None
     while field is not None and field.is_relation:
         field = field.target_field
     return field
@@ -91,9 +97,18 @@ def _kind(field: "Field[Any, Any] | None") -> str:
     return field.get_internal_type() if field is not None else ""
 
 
-def _collation(expression: BaseExpression, field: "Field[Any, Any] | None") -> str:
-    while isinstance(expression, Ref):  # PositionRef too
-        expression = expression.source
+def _collations(expression: Any) -> set[str]:
+    """The collations named in an expression: functions pass on that of their arguments."""
     if isinstance(expression, Collate):
-        return expression.collation
-    return getattr(field, "db_collation", None) or ""
+        return {expression.collation}
+    parts = _parts(expression)
+    if not parts and (named := getattr(_field(expression), "db_collation", None)):
+        return {named}
+    return set[str]().union(*map(_collations, parts))
+
+
+def _parts(expression: Any) -> list[Any]:
+    if isinstance(expression, Query):
+        return [*expression.select, *expression.annotation_select.values()]
+    parts: list[Any] = getattr(expression, "get_source_expressions", list)()
+    return [part for part in parts if part is not None]

@@ -11,7 +11,7 @@ from django.db.models.lookups import Exact, In
 from django.db.models.sql import Query
 from django.db.models.sql.where import AND, OR, NothingNode, WhereNode
 
-__all__ = ["is_key", "keys_in"]
+__all__ = ["is_key", "key_name", "keys_in"]
 
 Keys = frozenset[Any]
 
@@ -21,6 +21,11 @@ def keys_in(query: Query) -> Keys | None:
     if query.combinator:
         return _unite([keys_in(part) for part in query.combined_queries])
     return _keys(query.where, query) if query.where.children else None
+
+
+def key_name(model: Any) -> str | None:
+    """Return the name of a model's shard key. A model in a migration has lost it: None."""
+    return getattr(model, "shard_key", None)
 
 
 def is_key(expression: object) -> bool:

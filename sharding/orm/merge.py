@@ -6,7 +6,7 @@ from functools import partial
 from heapq import merge as heap_merge
 from typing import Any
 
-__all__ = ["SortTerm", "drop_repeated", "group_rows", "merge_streams", "sort_rows"]
+__all__ = ["SortTerm", "drop_repeated", "group_rows", "merge_streams", "sort_rows", "sortable"]
 
 Row = Sequence[Any]
 Owned = tuple[str, Row]  # the shard that a row came from, and the row
@@ -36,7 +36,7 @@ def drop_repeated(rows: Iterable[Owned], indexes: Sequence[int]) -> Iterator[Own
     """Keep the first of all rows that agree in the columns `indexes`."""
     seen: set[Hashable] = set()
     for owned in rows:
-        key = tuple(owned[1][index] for index in indexes)
+        key = tuple(sortable(owned[1][index]) for index in indexes)
         if key not in seen:
             seen.add(key)
             yield owned
@@ -49,9 +49,14 @@ def group_rows(rows: Iterable[Owned], folded: Container[int]) -> list[tuple[str,
     """
     groups: dict[Hashable, tuple[str, list[Row]]] = {}
     for owner, row in rows:
-        key = tuple(value for index, value in enumerate(row) if index not in folded)
+        key = tuple(sortable(value) for index, value in enumerate(row) if index not in folded)
         groups.setdefault(key, (owner, []))[1].append(row)
     return list(groups.values())
+
+
+def sortable(value: Any) -> Any:
+    """Return what Python sorts and groups as PostgreSQL does the value, which is not NULL."""
+    return value if value == value else _NAN
 
 
 def _ranked(term: SortTerm, owned: Owned) -> tuple[bool, Any]:
@@ -59,8 +64,7 @@ def _ranked(term: SortTerm, owned: Owned) -> tuple[bool, Any]:
     if value is None:
         # `reverse` turns the ranks round too.
         return (not term.nulls_first) != term.descending, 0
-    _require_number(value)
-    return term.nulls_first != term.descending, value
+    return term.nulls_first != term.descending, sortable(value)
 
 
 def _sort_key(terms: Sequence[SortTerm], owned: Owned) -> tuple[Any, ...]:
@@ -70,16 +74,24 @@ def _sort_key(terms: Sequence[SortTerm], owned: Owned) -> tuple[Any, ...]:
         if value is None:
             parts.append((not term.nulls_first, 0))
             continue
-        _require_number(value)
+        value = sortable(value)
         parts.append((term.nulls_first, _Descending(value) if term.descending else value))
     return tuple(parts)
 
 
-def _require_number(value: Any) -> None:
-    # The only value that differs from itself; every comparison with it is False, so it would
-    # leave the rows in no order at all.
-    if value != value:
-        raise ValueError("NaN has no place in an order that is merged from several shards.")
+class _NotANumber:
+    """NaN to PostgreSQL: equal to itself, larger than every number."""
+
+    __slots__ = ()
+
+    def __lt__(self, other: object) -> bool:
+        return False
+
+    def __gt__(self, other: object) -> bool:
+        return other is not self
+
+
+_NAN = _NotANumber()
 
 
 class _Descending:

@@ -1,8 +1,10 @@
 """A SELECT for several shards: its SQL, the columns it needs besides, and how its rows combine."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
+from django.core.exceptions import EmptyResultSet, FullResultSet
 from django.db import connections
 from django.db.models.expressions import BaseExpression, Col, OrderBy, Ref, Value
 from django.db.models.functions import Collate
@@ -46,11 +48,13 @@ def groups_are_whole(query: Query) -> bool:
 def _selects_identity(query: Query) -> bool:
     if query.distinct_fields:
         return False
-    return query.default_cols or any(_identifies(column, query) for column in query.select)
+    columns = (*query.select, *query.annotation_select.values())
+    return query.default_cols or any(_identifies(column, query) for column in columns)
 
 
 def _identifies(expression: object, query: Query) -> bool:
     """Say whether an expression is the key or the primary key of the query's own rows."""
+    expression = _source(expression)
     if not isinstance(expression, Col) or expression.alias != query.base_table:
         return False
     return is_key(expression) or expression.target.primary_key
@@ -60,7 +64,8 @@ class FanOutCompiler(SQLCompiler):
     """Compiles a SELECT once for all shards, with hidden columns after the visible ones.
 
     After as_sql(): `sort_terms`; `distinct_indexes`, the columns in which no two rows may agree;
-    `recipes`, visible column -> its recipe and the columns of its parts, where groups combine.
+    and where `combines` says that groups do, `recipes`: column -> its recipe and the columns of
+    its parts.
     """
 
     def __init__(
@@ -71,6 +76,7 @@ class FanOutCompiler(SQLCompiler):
         self.low, self.high = low, high
         self.sort_terms: list[SortTerm] = []
         self.distinct_indexes: list[int] = []
+        self.combines = not groups_are_whole(query)
         self.recipes: dict[int, tuple[Recipe, range]] = {}
         self.folded: set[int] = set()
         self._hidden: list[Column] = []
@@ -83,11 +89,14 @@ class FanOutCompiler(SQLCompiler):
     def get_order_by(self) -> list[Any]:
         terms = super().get_order_by()
         for resolved, _ in terms:
+            if isinstance(resolved.expression, Value):
+                refuse("Ordering by a constant", "PostgreSQL takes it for a column's position.")
             require_comparable(resolved.expression, "ORDER BY of")
-        texts = [resolved for resolved, _ in terms if is_text(resolved.expression)]
-        if texts and not orders_by_code_point(self.aliases):
-            return [self._by_code_point(term) if term[0] in texts else term for term in terms]
-        return terms
+        return [self._by_code_point(*term) for term in terms]
+
+    def get_distinct(self) -> tuple[list[str], list[Any]]:
+        heads = [self.compile(self._collated(head)) for head in self._heads()]
+        return [sql for sql, _ in heads], [params for _, params in heads]
 
     def get_extra_select(self, order_by: Any, select: Any) -> Any:
         if self.query.group_by and self._meta_ordering:
@@ -98,23 +107,32 @@ class FanOutCompiler(SQLCompiler):
             index = self._index(resolved, sql, params, select)
             self.sort_terms.append(_sort_term(resolved, index))
         self._find_distinct(select)
-        if not groups_are_whole(self.query):
+        if self.combines:
             self._find_recipes(select)
-        if self._hidden and self.qualify:
+        if self.qualify and (self._hidden or self.distinct_indexes):
             refuse(
-                "Ordering by a column that is not selected, after a filter on a window function,",
-                "Select it, or sort in Python.",
+                "A filter on a window function, with distinct() or an order by a column that is "
+                "not selected,",
+                "Leave out distinct() and select the column, or sort in Python.",
             )
         return self._hidden
 
-    def _by_code_point(self, term: Any) -> Any:
-        resolved = term[0].copy()
-        source = resolved.expression
-        while isinstance(source, Ref):
-            source = source.source
-        resolved.set_source_expressions([Collate(source, "C")])
-        sql, params = self.compile(resolved)
-        return resolved, (sql, params, False)
+    def _by_code_point(self, resolved: OrderBy, compiled: Any) -> Any:
+        collated = self._collated(resolved.expression)
+        if collated is resolved.expression:
+            return resolved, compiled
+        resolved = resolved.copy()
+        resolved.set_source_expressions([collated])
+        return resolved, (*self.compile(resolved), False)
+
+    def _collated(self, expression: Any) -> Any:
+        if is_text(expression) and not orders_by_code_point(self.aliases):
+            return Collate(_source(expression), "C")
+        return expression
+
+    def _heads(self) -> list[Any]:
+        """The expressions of distinct(…)."""
+        return [self.query.resolve_ref(name) for name in self.query.distinct_fields]
 
     def _index(self, resolved: OrderBy, sql: str, params: Sequence[Any], select: Any) -> int:
         """Return the column that holds a sort term's value, adding a hidden one where none does."""
@@ -137,15 +155,17 @@ class FanOutCompiler(SQLCompiler):
 
     def _find_distinct(self, select: Any) -> None:
         if self.query.distinct_fields:
-            columns, params = self.get_distinct()
-            if params:
-                refuse("distinct() on an expression", "Name fields, or use values().distinct().")
-            found = {self._column(Value(None), sql, (), select) for sql in columns}
+            found = {self._comparable("distinct() of", head, select) for head in self._heads()}
             self.distinct_indexes = sorted(found)
         elif self.query.distinct and not _selects_identity(self.query):
             for expression, _, _ in select:
                 require_comparable(expression, "distinct() of")
             self.distinct_indexes = list(range(len(select) + len(self._hidden)))
+
+    def _comparable(self, what: str, expression: Any, select: Any) -> int:
+        require_comparable(expression, what)
+        sql, params = self.compile(expression)
+        return self._column(expression, sql, params, select)
 
     def _find_recipes(self, select: Any) -> None:
         if self.having:
@@ -155,16 +175,30 @@ class FanOutCompiler(SQLCompiler):
             )
         if self.query.distinct:
             refuse("distinct() of groups without the shard key", "Groups are distinct already.")
+        for grouped in self.query.group_by:  # what values() leaves out still makes groups
+            with suppress(EmptyResultSet, FullResultSet):  # a constant does not
+                self._comparable("GROUP BY of", _source(grouped), select)
         for index, (expression, _, _) in enumerate([*select, *self._hidden]):
             if not expression.contains_aggregate:
                 require_comparable(expression, "GROUP BY of")
                 continue
             made = recipe(expression, self.aliases)
             start = len(select) + len(self._hidden)
-            for part in made.parts:
-                self._hidden.append((part, self.compile(part), None))
+            self._hidden += [(part, self._compiled(part), None) for part in made.parts]
             self.recipes[index] = made, range(start, start + len(made.parts))
             self.folded |= {index, *self.recipes[index][1]}
+
+    def _compiled(self, part: BaseExpression) -> tuple[str, Sequence[Any]]:
+        try:
+            return self.compile(part)
+        except EmptyResultSet:  # its filter matches nothing; Django's get_select() does the same
+            return self.compile(Value(part.empty_result_set_value))
+
+
+def _source(expression: Any) -> Any:
+    while isinstance(expression, Ref):
+        expression = expression.source
+    return expression
 
 
 def _sort_term(resolved: OrderBy, index: int) -> SortTerm:

@@ -1,38 +1,29 @@
-"""The queryset and manager of sharded models: which method goes where, and no more."""
+"""The queryset and manager of sharded models."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
-from asgiref.sync import sync_to_async
-from django.db import models, router
-from django.db.models.query import prefetch_related_objects
+from django.db import models
 
-from sharding.errors import AcrossShardsRefused
-from sharding.orm import writes
-from sharding.orm.refusals import check_subqueries, has_subqueries, refuse
-from sharding.orm.rows import FanOut
-from sharding.orm.targets import aliases_for
+if TYPE_CHECKING:
+    # The methods look as Django's own: mypy's plugin does not see through generic ones of ours.
+    from django.db.models import QuerySet as Dispatch
+else:
+    from sharding.orm.dispatch import Dispatch
 
 __all__ = ["ShardedManager", "ShardedQuerySet"]
 
 _Model = TypeVar("_Model", bound=models.Model, covariant=True)
 
-_CHUNK = 2000
 
-
-class ShardedQuerySet(models.QuerySet[_Model]):
+class ShardedQuerySet(Dispatch[_Model]):
     """A QuerySet whose rows live on shards.
 
     With its shard known it is Django's own; over several shards it answers as one database would,
     or raises AcrossShardsRefused with what to write instead.
     """
 
-    # How the caller allowed all shards: "" not at all, "all", or "partial".
-    _across = ""
-
     # The shards that could not be reached when a partial queryset was last evaluated.
-    missing_shards: frozenset[str] = frozenset()
+    missing_shards: frozenset[str]
 
     def across_shards(self, *, partial: bool = False) -> Self:
         """Allow the query to ask every shard.
@@ -44,227 +35,19 @@ class ShardedQuerySet(models.QuerySet[_Model]):
         clone._across = "partial" if partial else "all"
         return clone
 
-    @property
-    def db(self) -> str:
-        """The one database of this query. Raises where there is none, or several."""
-        aliases = aliases_for(self)
-        if len(aliases) > 1:
-            raise AcrossShardsRefused(
-                f"This call on {self.model._meta.label} needs one shard, and the query goes to "
-                f"{', '.join(aliases)}. Add a filter on {self.model.shard_key}, or .using(alias)."
-            )
-        self._check_single(aliases)
-        return aliases[0]
-
-    # Reading
-
-    def _fetch_all(self) -> None:
-        if self._result_cache is None and (fan_out := self._fan_out()):
-            self._result_cache = fan_out.objects(self)
-            self.missing_shards = fan_out.missing
-        super()._fetch_all()
-
-    def iterator(self, chunk_size: int | None = None) -> Iterator[_Model]:
-        """Stream the rows; over several shards merged as they come, so that memory stays flat."""
-        fan_out = self._fan_out()
-        if not fan_out or (chunk_size is None and self._prefetch_related_lookups):
-            return super().iterator(chunk_size)  # which says that chunk_size is needed
-        if chunk_size is not None and chunk_size <= 0:
-            raise ValueError("Chunk size must be strictly positive.")
-        return self._streamed(fan_out, chunk_size or _CHUNK)
-
-    def _streamed(self, fan_out: FanOut, chunk_size: int) -> Iterator[_Model]:
-        for chunk in fan_out.stream(self, chunk_size):
-            if self._prefetch_related_lookups:
-                prefetch_related_objects(chunk, *self._prefetch_related_lookups)
-            yield from chunk
-
-    async def aiterator(self, chunk_size: int = _CHUNK) -> AsyncIterator[_Model]:
-        rows = await sync_to_async(self.iterator)(chunk_size)
-        while chunk := await sync_to_async(lambda: list(islice(rows, chunk_size)))():
-            for row in chunk:
-                yield row
-
-    def count(self) -> int:
-        fan_out = self._fan_out() if self._result_cache is None else None
-        return self._noting(fan_out, fan_out.count()) if fan_out else super().count()
-
-    def exists(self) -> bool:
-        fan_out = self._fan_out() if self._result_cache is None else None
-        return self._noting(fan_out, fan_out.exists()) if fan_out else super().exists()
-
-    def contains(self, obj: models.Model) -> bool:
-        if self._db or self._result_cache is not None or not isinstance(obj, self.model):
-            return super().contains(obj)
-        keyed = self.filter(**{self.model.shard_key: obj.shard_key_value})
-        return models.QuerySet.contains(keyed, obj)
-
-    def aggregate(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        fan_out = self._fan_out()
-        if not fan_out:
-            return super().aggregate(*args, **kwargs)
-        aggregates = {**{arg.default_alias: arg for arg in args}, **kwargs}
-        self._validate_values_are_expressions(aggregates.values(), method_name="aggregate")
-        return self._noting(fan_out, fan_out.aggregate(aggregates))
-
-    def in_bulk(
-        self, id_list: Iterable[Any] | None = None, *, field_name: str = "pk"
-    ) -> dict[Any, _Model]:
-        if id_list is None or self.query.is_sliced:
-            return super().in_bulk(id_list, field_name=field_name)
-        if not (wanted := tuple(id_list)):
-            return {}
-        # Filtered first: the ids may say which shards own them.
-        found = self.filter(**{f"{field_name}__in": wanted})
-        return models.QuerySet.in_bulk(found, field_name=field_name)
-
-    def explain(self, *, format: str | None = None, **options: Any) -> str:
-        if fan_out := self._fan_out():
-            return fan_out.explain(format=format, **options)
-        return super().explain(format=format, **options)
-
-    def only(self, *fields: str) -> Self:
-        """Load these fields, and the key: without it nobody could save or refresh the object."""
-        if fields == (None,):
-            return super().only(*fields)  # which refuses it
-        return super().only(*fields, self.model.shard_key)
-
-    def defer(self, *fields: Any) -> Self:
-        """Leave out these fields, but never the key."""
-        rest = [name for name in fields if name not in writes.key_names(self.model)]
-        return super().defer(*rest)
-
-    # Writing
-
-    def create(self, **kwargs: Any) -> _Model:
-        if self._db:
-            return super().create(**kwargs)
-        owner = router.db_for_write(self.model, instance=self.model(**kwargs))
-        return models.QuerySet.create(self.using(owner), **kwargs)
-
-    def bulk_create(self, objs: Iterable[_Model], *args: Any, **kwargs: Any) -> list[_Model]:
-        """Store the objects, each on its shard. Not atomic over several shards."""
-        objects = list(objs)
-        groups = writes.by_shard(objects, self._db)
-        writes.refuse_key(self.model, kwargs.get("update_fields") or (), "bulk_create()")
-        for alias, group in groups.items():
-            models.QuerySet.bulk_create(self.using(alias), group, *args, **kwargs)
-        return objects
-
-    def bulk_update(
-        self, objs: Iterable[_Model], fields: Iterable[str], batch_size: int | None = None
-    ) -> int:
-        """Update the objects, each on its shard. Not atomic over several shards."""
-        objects, names = list(objs), list(fields)
-        writes.refuse_key(self.model, names, "bulk_update()")
-        if not objects:
-            return 0
-        groups = writes.by_shard(objects, self._db)
-        return sum(
-            models.QuerySet.bulk_update(self.using(alias), group, names, batch_size)
-            for alias, group in groups.items()
-        )
-
-    def get_or_create(
-        self, defaults: Mapping[str, Any] | None = None, **kwargs: Any
-    ) -> tuple[_Model, bool]:
-        pinned = self._pinned_by(kwargs)
-        return models.QuerySet.get_or_create(pinned, defaults, **kwargs)
-
-    def update_or_create(
-        self,
-        defaults: Mapping[str, Any] | None = None,
-        create_defaults: Mapping[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> tuple[_Model, bool]:
-        pinned = self._pinned_by(kwargs)
-        return models.QuerySet.update_or_create(pinned, defaults, create_defaults, **kwargs)
-
-    def update(self, **kwargs: Any) -> int:
-        """Update the rows, on each shard atomically. Not atomic over several shards."""
-        self._refuse_new_key(kwargs)
-        fan_out = self._fan_out()
-        if not fan_out:
-            return super().update(**kwargs)
-        fan_out.prepare_write()
-        return sum(models.QuerySet.update(self.using(alias), **kwargs) for alias in fan_out.aliases)
-
-    def delete(self) -> tuple[int, dict[str, int]]:
-        """Delete the rows, on each shard atomically. Not atomic over several shards."""
-        fan_out = self._fan_out()
-        if not fan_out:
-            return super().delete()
-        fan_out.prepare_write()
-        deleted = writes.on_each(
-            fan_out.aliases, lambda alias: models.QuerySet.delete(self.using(alias))
-        )
-        self._result_cache = None
-        return deleted
-
-    # Combining
-
-    def _combinator_query(self, combinator: str, *other_qs: Any, all: bool = False) -> Self:
-        for other in other_qs:
-            self._require_same_place(other, f"{combinator}()")
-        return super()._combinator_query(combinator, *other_qs, all=all)
-
-    def _merge_sanity_check(self, other: Any) -> None:
-        self._require_same_place(other, "Combining querysets")
-        super()._merge_sanity_check(other)
-
-    def _require_same_place(self, other: Any, what: str) -> None:
-        if self._db != other._db or self._across != getattr(other, "_across", ""):
-            refuse(
-                f"{what} of querysets that name different databases",
-                "Evaluate them and combine their rows in Python.",
-            )
-
-    def resolve_expression(self, query: Any, *args: Any, **kwargs: Any) -> Any:
-        if not hasattr(query.model, "shard_key_attname"):
-            label, outer = self.model._meta.label, query.model._meta.label
-            raise AcrossShardsRefused(
-                f"A subquery on {label} inside a query on {outer} is refused: they live in "
-                f"different databases. Evaluate it first: pass list(queryset) or a set of ids."
-            )
-        return super().resolve_expression(query, *args, **kwargs)
-
-    # How the methods above decide
-
-    def _fan_out(self) -> FanOut | None:
-        """Return the fan-out over this query's shards, or None when there is only one."""
-        aliases = aliases_for(self)
-        if len(aliases) > 1:
-            return FanOut(self.query, aliases, partial=self._across == "partial")
-        self._check_single(aliases)
-        return None
-
-    def _check_single(self, aliases: Sequence[str]) -> None:
-        # Not with .using(): who names a database means the rows that are there.
-        if not self._db and has_subqueries(self.query):
-            check_subqueries(self.query, tuple(aliases))
-
-    def _noting(self, fan_out: FanOut, value: Any) -> Any:
-        self.missing_shards = fan_out.missing
-        return value
-
-    def _pinned_by(self, lookup: Mapping[str, Any]) -> Self:
-        """Send get_or_create to the shard of the key in its lookup; defaults alone do not count."""
-        return self.using(self.filter(**lookup).db)
-
-    def _refuse_new_key(self, values: Mapping[str, Any]) -> None:
-        """Refuse to change the key. A related manager's add() writes the one that is there."""
-        for name in writes.key_names(self.model) & values.keys():
-            if self.exclude(**{name: values[name]}).exists():
-                writes.refuse_key(self.model, [name], "update()")
-
-    def _clone(self) -> Self:
-        clone = super()._clone()
-        clone._across = self._across
-        clone._hints = dict(self._hints)  # Django's clones share one dict with their parent
-        return clone
+    @classmethod
+    def as_manager(cls) -> "ShardedManager":
+        """Return a manager with this class's methods, as Django's does."""
+        manager = ShardedManager.from_queryset(cls)()
+        manager._built_with_as_manager = True
+        return manager
 
 
-class ShardedManager(models.Manager.from_queryset(ShardedQuerySet)[_Model]):
+# On a line of its own, because mypy's plugin looks for that.
+_Manager = models.Manager.from_queryset(ShardedQuerySet)
+
+
+class ShardedManager(_Manager[_Model]):
     """The manager that makes a model a sharded one, in migrations too (see sharding.router)."""
 
     use_in_migrations = True

@@ -1,7 +1,9 @@
 """The rows of a queryset over several shards, in one order, as the objects that it yields."""
 
+import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from copy import copy
 from itertools import chain, islice
 from typing import Any
@@ -11,11 +13,12 @@ from django.db import connections
 from django.db.models.sql import Query
 
 from sharding.backend.compiler import SQLCompiler, answering
+from sharding.errors import DatabaseUnavailable
 from sharding.orm.aggregates import part_query, recipe
 from sharding.orm.merge import drop_repeated, group_rows, merge_streams, sort_rows
 from sharding.orm.plan import FanOutCompiler, groups_are_whole, plan, rows_are_whole
 from sharding.orm.refusals import check_fan_out, refuse
-from sharding.orm.scatter import scatter
+from sharding.orm.scatter import marked_for_rollback, named, scatter
 from sharding.signals import fanned_out
 
 __all__ = ["FanOut"]
@@ -46,18 +49,19 @@ class FanOut:
         else:
             rows = self._streamed(compiler, chunk_size)
         iterator = iter(rows)
-        while chunk := list(islice(iterator, chunk_size)):
-            yield _built(queryset, compiler, chunk)
+        with marked_for_rollback(self.aliases):
+            while chunk := list(islice(iterator, chunk_size)):
+                yield _built(queryset, compiler, chunk)
 
     def count(self) -> int:
         """Return the number of rows."""
         low, high = self.query.low_mark, self.query.high_mark
         if not rows_are_whole(self.query):
-            return len(self._rows(plan(self.query, self.aliases)))
+            return len(self._rows(plan(_counted(self.query), self.aliases)))
         bounded = self.query.clone()
         bounded.clear_limits()
-        if high is not None:
-            bounded.set_limits(0, high)
+        if self.query.is_sliced:  # also where only `low` is set: Django then keeps the ORDER BY
+            bounded.set_limits(0, sys.maxsize if high is None else high)
         check_fan_out(bounded)
         with answering(self._aggregates):
             total = bounded.get_count(using=self.aliases[0])
@@ -65,7 +69,7 @@ class FanOut:
 
     def exists(self) -> bool:
         """Say whether there is any row."""
-        if self.query.low_mark:
+        if self.query.low_mark or not groups_are_whole(self.query):
             return self.count() > 0
         check_fan_out(self.query)
         with answering(self._any_row):
@@ -109,10 +113,10 @@ class FanOut:
         except EmptyResultSet:
             return []
         answers = self._scatter(sql, params)
-        if compiler.sort_terms and compiler.high is not None and not compiler.recipes:
+        if compiler.sort_terms and compiler.high is not None and not compiler.combines:
             return list(_merged([_owned(*answer) for answer in answers.items()], compiler))
         rows = [owned for answer in answers.items() for owned in _owned(*answer)]
-        if compiler.recipes:
+        if compiler.combines:
             rows = _grouped(compiler, rows)
         if compiler.sort_terms:
             sort_rows(rows, compiler.sort_terms)
@@ -124,10 +128,23 @@ class FanOut:
         try:
             sql, params = compiler.as_sql()
         except EmptyResultSet:
-            return iter(())
+            return
         self._note()
-        cursors = [_cursor_rows(alias, sql, params, chunk_size) for alias in self.aliases]
-        return _merged(cursors, compiler)
+        with ExitStack() as stack:  # when one shard fails, the others' cursors must not stay open
+            cursors = [_cursor_rows(alias, sql, params, chunk_size) for alias in self.aliases]
+            for cursor in cursors:
+                stack.callback(cursor.close)
+            yield from _merged(list(map(self._present, self.aliases, cursors)), compiler)
+
+    def _present(self, alias: str, rows: Iterator[Owned]) -> Iterator[Owned]:
+        """Yield the rows; with `partial`, none more from where a shard cannot be reached."""
+        try:
+            with named(alias):
+                yield from rows
+        except DatabaseUnavailable:
+            if not self.partial:
+                raise
+            self.missing |= {alias}
 
     def _aggregates(self, compiler: SQLCompiler) -> Row | None:
         recipes = [recipe(each, self.aliases) for each in compiler.query.annotation_select.values()]
@@ -135,8 +152,11 @@ class FanOut:
             sql, params = part_query(compiler, recipes)
         except EmptyResultSet:
             return None
-        answers = self._scatter(sql, params)
-        parts = iter(zip(*(rows[0] for rows in answers.values()), strict=True))
+        # Where Django knows every value beforehand it asks for constants, one row for each row.
+        answers = [rows[0] for rows in self._scatter(sql, params).values() if rows]
+        if not answers:
+            return None
+        parts = iter(zip(*answers, strict=True))
         return [
             each.combine(list(zip(*islice(parts, len(each.parts)), strict=True)))
             for each in recipes
@@ -148,6 +168,18 @@ class FanOut:
         except EmptyResultSet:
             return None
         return next((rows[0] for rows in self._scatter(sql, params).values() if rows), None)
+
+
+def _counted(query: Query) -> Query:
+    """The query without what does not change how many rows there are, as Django counts."""
+    counted = query.clone()
+    counted.clear_ordering()  # unless a slice or distinct(…) needs it
+    if not counted.distinct:
+        grouped = {
+            name for name, each in counted.annotation_select.items() if not each.contains_aggregate
+        }
+        counted.set_annotation_mask(grouped)
+    return counted
 
 
 def _owned(alias: str, rows: Iterable[Row]) -> Iterator[Owned]:
@@ -164,7 +196,7 @@ def _merged(streams: Sequence[Iterator[Owned]], compiler: FanOutCompiler) -> Ite
     return islice(rows, compiler.low, compiler.high)
 
 
-def _cursor_rows(alias: str, sql: str, params: Sequence[Any], size: int) -> Iterator[Owned]:
+def _cursor_rows(alias: str, sql: str, params: Sequence[Any], size: int) -> Generator[Owned]:
     connection = connections[alias]
     on_server = not connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
     with connection.chunked_cursor() if on_server else connection.cursor() as cursor:
@@ -190,9 +222,8 @@ def _grouped(compiler: FanOutCompiler, rows: list[Owned]) -> list[Owned]:
 def _built(queryset: Any, compiler: FanOutCompiler, rows: list[Owned]) -> list[Any]:
     """Let Django's own iterable make the objects, those of each shard for themselves."""
     by_alias: dict[str, list[Row]] = defaultdict(list)
-    width = compiler.col_count if compiler.has_extra_select else None
     for alias, row in rows:
-        by_alias[alias].append(row[:width] if width else row)
+        by_alias[alias].append(row[: compiler.col_count] if compiler.has_extra_select else row)
     made = {
         alias: iter(queryset._iterable_class(_Answered(queryset, compiler, alias, answer)))
         for alias, answer in by_alias.items()

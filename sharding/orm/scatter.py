@@ -26,6 +26,8 @@ Row = tuple[Any, ...]
 Rows = Sequence[Row]
 
 _CANCEL_TIMEOUT = 3.0  # seconds
+_CANCEL_PAUSE = 0.1  # seconds
+_CANCEL_ATTEMPTS = 30
 _FIRST_LOADED = 4  # rows
 
 # poll() needs no system calls to set up and take down, epoll() a dozen for three connections.
@@ -55,6 +57,8 @@ def marked_for_rollback(aliases: Iterable[str]) -> Iterator[None]:
     """Have the transactions that are open on these databases rolled back when the block fails."""
     try:
         yield
+    except GeneratorExit:
+        raise  # no failure: the caller has seen enough
     except BaseException:
         for alias in aliases:
             if connections[alias].in_atomic_block:
@@ -64,7 +68,10 @@ def marked_for_rollback(aliases: Iterable[str]) -> Iterator[None]:
 
 @contextmanager
 def named(alias: str) -> Iterator[None]:
-    """Let an error of the block say which database it comes from, and be the same otherwise."""
+    """Let an error of the block say which database it comes from, and be the same otherwise.
+
+    A statement that Ctrl-C interrupted is cancelled: its connection would stay busy.
+    """
     try:
         yield
     except DatabaseUnavailable:
@@ -73,6 +80,39 @@ def named(alias: str) -> Iterator[None]:
         text, *rest = error.args or ("",)
         error.args = (f"{alias}: {text}", *rest)
         raise
+    except BaseException:
+        if connection := connections[alias].connection:
+            _cancel(connection)
+        raise
+
+
+def _cancel(connection: "Connection[Any]") -> None:
+    """Leave the connection ready for the next statement, whatever it is doing; or close it."""
+    active = connection.pgconn.transaction_status == pq.TransactionStatus.ACTIVE
+    try:
+        for _ in range(_CANCEL_ATTEMPTS if active else 0):
+            # More than once: one that comes before the server has begun is lost.
+            connection.cancel_safe(timeout=_CANCEL_TIMEOUT)
+            if _has_ended(connection.pgconn):
+                return
+    except BaseException:
+        connection.close()
+        raise
+    if active:
+        connection.close()
+
+
+def _has_ended(pgconn: "pq.abc.PGconn") -> bool:
+    """Wait a moment for the rest of an answer, drop it, and say whether it was all."""
+    pgconn.flush()
+    with _Selector() as selector:
+        selector.register(pgconn.socket, EVENT_READ)
+        selector.select(_CANCEL_PAUSE)
+    pgconn.consume_input()
+    while not pgconn.is_busy():
+        if pgconn.get_result() is None:
+            return True
+    return False
 
 
 def _is_plain(connection: BaseDatabaseWrapper) -> bool:
@@ -197,13 +237,8 @@ class _Statement:
 
     def close(self) -> None:
         """Leave the connection ready for the next statement, whatever happened."""
-        try:
-            if not self.done:
-                self.connection.cancel_safe(timeout=_CANCEL_TIMEOUT)
-                while self.pgconn.get_result() is not None:
-                    pass
-        except Exception:
-            self.connection.close()  # nobody could use it any more
+        if not self.done:
+            _cancel(self.connection)
         self.cursor.close()
 
     @contextmanager

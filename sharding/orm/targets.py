@@ -6,15 +6,15 @@ from sharding import slot_cache
 from sharding.context import current_shard
 from sharding.errors import ShardKeyRequired
 from sharding.hashing import slot_for
-from sharding.orm.keys import keys_in
+from sharding.orm.keys import key_name, keys_in
 
 if TYPE_CHECKING:
-    from sharding.orm.queryset import ShardedQuerySet
+    from sharding.orm.dispatch import Dispatch
 
 __all__ = ["aliases_for"]
 
 
-def aliases_for(queryset: "ShardedQuerySet[Any]") -> tuple[str, ...]:
+def aliases_for(queryset: "Dispatch[Any]") -> tuple[str, ...]:
     """Return the aliases, one or more: `.using()` goes before a key in the query, that before
     `.across_shards()`, that before `use_shard`. Raises ShardKeyRequired where none of them says.
 
@@ -35,6 +35,6 @@ def aliases_for(queryset: "ShardedQuerySet[Any]") -> tuple[str, ...]:
     model = queryset.model
     raise ShardKeyRequired(
         f"This query on {model._meta.label} does not say whose rows it wants. Add a filter on "
-        f"{model.shard_key}, or say {model.__name__}.objects.across_shards() to ask every shard, "
+        f"{key_name(model)}, or say {model.__name__}.objects.across_shards() to ask every shard, "
         f"or write it inside `with use_shard(alias):`."
     )

@@ -1,15 +1,27 @@
 """Writes that touch several shards, each shard by itself, and writes that would misplace a row."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 from django.db import models
 
 from sharding import slot_cache
 from sharding.errors import ShardKeyChanged, ShardKeyRequired, WrongShard
+from sharding.orm.keys import key_name
+from sharding.orm.scatter import marked_for_rollback, named
 
-__all__ = ["by_shard", "key_names", "on_each", "refuse_key"]
+__all__ = [
+    "by_shard",
+    "key_names",
+    "on_each",
+    "refuse_key",
+    "remember_keys",
+    "require_same_keys",
+    "total",
+]
+
+_Result = TypeVar("_Result")
 
 
 def by_shard(objects: Iterable[Any], pinned: str | None) -> dict[str, list[Any]]:
@@ -19,23 +31,52 @@ def by_shard(objects: Iterable[Any], pinned: str | None) -> dict[str, list[Any]]
     """
     groups: dict[str, list[Any]] = defaultdict(list)
     for instance in objects:
-        name, key = type(instance)._meta.label, instance.shard_key_value
-        if key is None:
-            raise ShardKeyRequired(
-                f"{name} without {instance.shard_key}: its key decides the shard."
-            )
-        owner = slot_cache.get_shard_for_user_id(key)
+        owner = _owner(instance, pinned)
         if pinned not in (None, owner):
             raise WrongShard(
-                f"{name} with {instance.shard_key}={key} belongs on {owner} and was to be stored "
-                f"on {pinned}. Leave out .using(): the objects are sent to their own shards."
+                f"{type(instance)._meta.label} with {instance.shard_key}="
+                f"{instance.shard_key_value} belongs on {owner} and was to be stored on {pinned}. "
+                f"Leave out .using(): the objects are sent to their own shards."
             )
         groups[owner].append(instance)
     return groups
 
 
+def _owner(instance: Any, pinned: str | None) -> str:
+    if (key := getattr(instance, "shard_key_value", None)) is not None:
+        return slot_cache.get_shard_for_user_id(key)
+    if pinned and not key_name(type(instance)):
+        return pinned
+    raise ShardKeyRequired(
+        f"{type(instance)._meta.label} needs a value in its shard key: that decides the shard."
+    )
+
+
+def require_same_keys(objects: Iterable[Any]) -> None:
+    """Refuse stored objects whose key was changed: their rows are where the old one says."""
+    for instance in objects:
+        stored = getattr(instance._state, "stored_shard_key", None)
+        if stored is None or stored == instance.shard_key_value:
+            continue
+        key = type(instance)._meta.get_field(instance.shard_key)
+        if key.to_python(stored) != key.to_python(instance.shard_key_value):
+            raise ShardKeyChanged(
+                f"{key.name} of {type(instance)._meta.label} pk={instance.pk} was changed from "
+                f"{stored} to {instance.shard_key_value}. Create a new object with the new key, "
+                f"then delete the old one."
+            )
+
+
+def remember_keys(objects: Iterable[Any]) -> None:
+    """Note the keys under which the objects are stored now, as save() does."""
+    for instance in objects:
+        instance._state.stored_shard_key = getattr(instance, "shard_key_value", None)
+
+
 def key_names(model: Any) -> set[str]:
-    """The names under which update() and its kin could be given a model's shard key."""
+    """Return the names under which methods may be given a model's shard key."""
+    if not key_name(model):
+        return set()
     names = {model.shard_key, model.shard_key_attname}
     return names | {"pk"} if model._meta.pk.name == model.shard_key else names
 
@@ -50,14 +91,23 @@ def refuse_key(model: type[models.Model], fields: Iterable[str], method: str) ->
         )
 
 
-def on_each(
-    aliases: Sequence[str], delete: Callable[[str], tuple[int, Mapping[str, int]]]
-) -> tuple[int, dict[str, int]]:
-    """Run a delete on each shard and sum up what each returned."""
-    per_model: Counter[str] = Counter()
-    total = 0
-    for alias in aliases:
-        deleted, models_deleted = delete(alias)
-        total += deleted
-        per_model.update(models_deleted)
-    return total, dict(per_model)
+def on_each(aliases: Iterable[str], write: Callable[[str], _Result]) -> list[_Result]:
+    """Write to each shard, one after the other; an error names its shard.
+
+    Outside atomic() the shards before that one keep what was written.
+    """
+    results = []
+    with marked_for_rollback(aliases):
+        for alias in aliases:
+            with named(alias):
+                results.append(write(alias))
+    return results
+
+
+def total(deleted: Iterable[tuple[int, Mapping[str, int]]]) -> tuple[int, dict[str, int]]:
+    """Add up what delete() returned on each shard."""
+    number, per_model = 0, Counter[str]()
+    for part, part_per_model in deleted:
+        number += part
+        per_model.update(part_per_model)
+    return number, dict(per_model)

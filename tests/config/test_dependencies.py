@@ -5,6 +5,7 @@ import re
 from django.conf import settings
 from django.test import SimpleTestCase
 
+FILES = ("requirements.txt", "requirements-dev.txt", "requirements-bench.txt")
 _PINNED = re.compile(r"([A-Za-z0-9-]+)(\[[a-z,-]+\])?==\d[\w.]*")
 
 
@@ -21,5 +22,5 @@ class DependencyTests(SimpleTestCase):
         named = {name.split("[")[0] for cell in first_cells for name in cell.split(", ")}
         self.assertEqual(
             named - {"package", "---"},
-            requirements("requirements.txt") | requirements("requirements-dev.txt"),
+            {name for file in FILES for name in requirements(file)},
         )

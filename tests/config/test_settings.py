@@ -12,7 +12,9 @@ PRODUCTION = {
 
 # What settings may do to the world is: read files. Compiled files are not written under -B.
 WATCH = """
-import os, sys
+import os, sys, tempfile
+
+tempfile.gettempdir()  # tries out, once, where it may write
 
 def watch(event, arguments):
     if event == "open" and not isinstance(arguments[0], int):

@@ -13,20 +13,12 @@ from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.db import connections, transaction
 from django.test import TestCase
-from django.test.utils import CaptureQueriesContext
+from django.test.utils import CaptureQueriesContext, isolate_apps
 
 from sharding import conf, get_shard_for_user_id, use_shard
 from sharding.errors import ShardKeyChanged, ShardKeyRequired, WrongShard
 from tests.sharding.ids import id_on
 from users.models import Activity, Profile
-
-
-class OtherActivity(Activity):
-    """The same rows under another class."""
-
-    class Meta:
-        proxy = True
-        app_label = "users"
 
 
 class ShardedTestCase(TestCase):
@@ -130,7 +122,7 @@ class OwnShardTests(ShardedTestCase):
             self.assertEqual(self.profile.activities.filter(kind="login").count(), 1)
         with self.assertTouches("shard_2"):
             created = self.profile.activities.create(kind="logout")
-        self.assertStored(Activity, created.id, "shard_2")
+        self.assertStored(Activity, created.pk, "shard_2")
         self.assertEqual(self.profile.activities.count(), 2)
 
     def test_delete(self) -> None:
@@ -154,7 +146,13 @@ class OwnShardTests(ShardedTestCase):
             activity.save()
         self.assertStored(Activity, activity.id, "shard_1")
 
+    @isolate_apps("users")
     def test_under_another_class(self) -> None:
+        class OtherActivity(Activity):
+            class Meta:
+                proxy = True
+                app_label = "users"
+
         activity = OtherActivity(profile=self.profile)
         with self.assertTouches("shard_2"):
             activity.save()

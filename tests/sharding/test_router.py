@@ -32,7 +32,9 @@ def homes(label: str) -> set[str]:
 
 
 def all_models() -> list[type[models.Model]]:
-    return apps.get_models(include_auto_created=True)
+    """Every model of every app, except those that other tests have defined."""
+    found = apps.get_models(include_auto_created=True)
+    return [model for model in found if not model.__module__.startswith("tests.")]
 
 
 def stored(model: type[models.Model], **values: Any) -> models.Model:

@@ -95,6 +95,11 @@ class OtherDatabaseTests(SimpleTestCase):
         self.assertNotIn("sharding_slot", tables)
         self.assertIn("users_profile", tables)
 
+    def test_another_database_is_not_even_asked(self) -> None:
+        with CaptureQueriesContext(connections["shard_1"]) as queries:
+            slot_cache.fill("shard_1")
+        self.assertEqual(len(queries), 0)
+
 
 class CurrentTests(TestCase):
     def setUp(self) -> None:
@@ -146,6 +151,14 @@ class CurrentTests(TestCase):
                 slot_cache.current()
             cursor.execute("UPDATE sharding_slot SET shard = 'shard_1' WHERE slot = 0")
         self.assertEqual(slot_cache.current().alias(0), "shard_1")
+
+    def test_filling_forgets_the_map_before(self) -> None:
+        # As when the databases are flushed between two tests.
+        self.assertNotEqual(str(slot_cache.current()), UNEVEN)
+        Slot.objects.all().delete()
+        with self.settings(SHARD_SLOTS=UNEVEN):
+            slot_cache.fill("default")
+        self.assertEqual(str(slot_cache.current()), UNEVEN)
 
     def test_read_in_few_queries(self) -> None:
         with CaptureQueriesContext(connection) as queries:

@@ -109,7 +109,8 @@ class User(AbstractBaseUser, PermissionsMixin):
         try:
             with transaction.atomic(using=settings.PRIMARY_DATABASE):
                 super().save(*args, **kwargs)
-                profile.save(force_insert=True)
+                # Not force_insert: a try whose commit on the primary failed has left a profile.
+                profile.save()
         except BaseException:
             self._state.adding = True  # rolled back: saved again, it needs its profile again
             raise

@@ -1,0 +1,1 @@
+"""Every method of querysets and managers: which shards it asks, and what it answers."""

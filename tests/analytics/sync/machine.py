@@ -261,9 +261,12 @@ class SyncMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.late)
     @rule(runner=runners, point=st.sampled_from(POINTS), choice=choices)
     def sleep_while_a_late_one_commits(self, runner: Choice, point: Point, choice: int) -> None:
-        late = self.late.pop(choice % len(self.late))
+        chosen = self._runner(runner)
+        same = [late for late in self.late if late.source is chosen.source] or self.late
+        late = same[choice % len(same)]
+        self.late.remove(late)
         try:
-            self._go_on(self._runner(runner), point, lambda: self._end_late(late, commits=True))
+            self._go_on(chosen, point, lambda: self._end_late(late, commits=True))
         finally:
             self._end_late(late, commits=True)
 

@@ -41,7 +41,7 @@ class ChangeLogTests(SyncTestCase):
     def forget(self) -> None:
         execute("default", "DELETE FROM users_userchange")
 
-    def assertLogs(self, *keys: UUID | None) -> None:
+    def assertLogged(self, *keys: UUID | None) -> None:
         """Assert what was logged since the last time, in whatever order."""
         self.assertCountEqual(logged(), keys)
         self.forget()
@@ -51,69 +51,69 @@ class ChangeLogTests(SyncTestCase):
 
     def test_one_row(self) -> None:
         add_users([D])
-        self.assertLogs(D)
+        self.assertLogged(D)
         self.after("UPDATE users_user SET name = 'x' WHERE id = %s", [A])
-        self.assertLogs(A)
+        self.assertLogged(A)
         self.after("DELETE FROM users_user WHERE id = %s", [B])
-        self.assertLogs(B)
+        self.assertLogged(B)
 
     def test_many_rows(self) -> None:
         self.after("UPDATE users_user SET is_staff = true")
-        self.assertLogs(A, B, C)
+        self.assertLogged(A, B, C)
         self.after("DELETE FROM users_user WHERE id <> %s", [A])
-        self.assertLogs(B, C)
+        self.assertLogged(B, C)
         add_users([B, C])
-        self.assertLogs(B, C)
+        self.assertLogged(B, C)
 
     def test_no_row(self) -> None:
         self.after("UPDATE users_user SET name = 'x' WHERE false")
         self.after("DELETE FROM users_user WHERE false")
-        self.assertLogs()
+        self.assertLogged()
 
     def test_every_copied_column_and_no_other(self) -> None:
         others = {"password": "'x'", "updated_at": "now()", "is_superuser": "true"}
-        for column, value in others.items():
-            with self.subTest(column):
-                self.after(f"UPDATE users_user SET {column} = {value}")
-                self.assertLogs()
+        for other, value in others.items():
+            with self.subTest(other):
+                self.after(f"UPDATE users_user SET {other} = {value}")
+                self.assertLogged()
         for column in USER.columns[1:]:
             name = column.as_string()
-            values = {'"email"': "id || '@x.org'", '"name"': "'x'"}
+            texts = {'"email"': "id || '@x.org'", '"name"': "'x'"}
             stamps = {'"date_joined"': "now()", '"last_login"': "now()"}
-            value = (values | stamps).get(name, f"NOT {name}")
+            new = (texts | stamps).get(name, f"NOT {name}")
             with self.subTest(name):
-                self.after(f"UPDATE users_user SET {name} = {value} WHERE id = %s", [A])
-                self.assertLogs(A)
+                self.after(f"UPDATE users_user SET {name} = {new} WHERE id = %s", [A])
+                self.assertLogged(A)
         self.after("UPDATE users_user SET last_login = NULL")
-        self.assertLogs(A)  # NULL already in the others
+        self.assertLogged(A)  # NULL already in the others
 
     def test_only_the_rows_that_differ(self) -> None:
         self.after("UPDATE users_user SET name = CASE WHEN id = %s THEN 'x' ELSE name END", [B])
-        self.assertLogs(B)
+        self.assertLogged(B)
 
     def test_the_orm(self) -> None:
         users = [User(id=D, email="d@example.com"), User(id=key(5), email="e@example.com")]
         User.objects.bulk_create(users)
-        self.assertLogs(D, key(5))
+        self.assertLogged(D, key(5))
         for user in users:
             user.name = "x"
         User.objects.bulk_update(users, ["name"])
-        self.assertLogs(D, key(5))
+        self.assertLogged(D, key(5))
         conflicting = [User(id=D, email="f@example.com"), User(id=key(6), email="g@example.com")]
         User.objects.bulk_create(
             conflicting, update_conflicts=True, unique_fields=["id"], update_fields=["email"]
         )
-        self.assertLogs(D, key(6))
+        self.assertLogged(D, key(6))
         User.objects.filter(pk__in=[A, B]).update(is_active=False)
-        self.assertLogs(A, B)
+        self.assertLogged(A, B)
 
     def test_insert_on_conflict(self) -> None:
         insert = f"{_INSERT} VALUES {_ROW}, {_ROW}"
         values = [A, "a@example.com", D, "d@example.com"]
         self.after(f"{insert} ON CONFLICT (id) DO UPDATE SET email = excluded.email", values)
-        self.assertLogs(A, D)
+        self.assertLogged(A, D)
         self.after(f"{insert} ON CONFLICT DO NOTHING", values)
-        self.assertLogs()
+        self.assertLogged()
 
     def test_merge(self) -> None:
         self.after(
@@ -125,11 +125,11 @@ class ChangeLogTests(SyncTestCase):
             " VALUES (n.id, 'd@example.com', '', '', false, true, false, now(), now())",
             [A, B, D],
         )
-        self.assertLogs(A, B, D)
+        self.assertLogged(A, B, D)
 
     def test_a_changed_id_is_one_gone_and_one_come(self) -> None:
         self.after("UPDATE users_user SET id = %s WHERE id = %s", [D, A])
-        self.assertLogs(A, D)
+        self.assertLogged(A, D)
 
     def test_swapped_ids(self) -> None:
         sync()
@@ -168,7 +168,7 @@ class ChangeLogTests(SyncTestCase):
             " UPDATE users_user SET name = 'y' WHERE id = %s",
             [A, B, C],
         )
-        self.assertLogs(A, B, C)
+        self.assertLogged(A, B, C)
 
     def test_truncate(self) -> None:
         for option in ("CASCADE", "RESTART IDENTITY CASCADE"):
@@ -188,7 +188,7 @@ class ChangeLogTests(SyncTestCase):
             self.after("SAVEPOINT inner_one")
             self.after("UPDATE users_user SET name = 'x' WHERE id = %s", [B])
             self.after("ROLLBACK TO SAVEPOINT inner_one")
-        self.assertLogs(A)
+        self.assertLogged(A)
 
     def test_copy(self) -> None:
         with connections["default"].cursor() as cursor:
@@ -197,7 +197,7 @@ class ChangeLogTests(SyncTestCase):
                 for user_id in (D, key(5)):
                     text = f"{user_id}@example.com"
                     rows.write_row((user_id, text, "", "", False, True, False, "now", "now"))
-        self.assertLogs(D, key(5))
+        self.assertLogged(D, key(5))
 
     def test_transactions_that_are_prepared(self) -> None:
         if execute("default", "SHOW max_prepared_transactions") == [("0",)]:

@@ -128,17 +128,26 @@ class OvertakenTests(ChangedTestCase):
         self.assertEqual(turn.disagreement, "")
 
     def test_a_log_is_replaced_only_in_one_s_own_turn(self) -> None:
-        """Another one's reconcile ends, and a change comes, before the log is emptied."""
+        """Another one's reconcile ends and a change comes, and then this one dies."""
 
         def other() -> None:
             in_thread(lambda: sync(full=True))
             self.write(SET_NAME, ["newest", A])
 
-        limit = self.settings(SYNC_LOG_LIMIT=1)
-        with limit, at(("after", "take_over commit"), other), self.assertRaises(Overtaken):
-            sync()
-        self.assertEqual(logged(), [A])
-        self.assertHeals()
+        def die() -> None:
+            raise SyncFailed("died")
+
+        for point in (("after", "take_over commit"), ("after", "finish commit")):
+            with self.subTest(point_name(point)), self.settings(SYNC_LOG_LIMIT=1):
+                self.setUp()
+                with (
+                    at(point, other),
+                    at(("before", "claim"), die, turn=2),
+                    self.assertRaises((Overtaken, SyncFailed)),
+                ):
+                    sync()
+                self.assertEqual(logged(), [A])
+                self.assertHeals()
 
 
 class LostConnectionTests(ChangedTestCase):

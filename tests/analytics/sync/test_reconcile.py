@@ -257,7 +257,7 @@ class RewriteTests(ReconcileTestCase):
 
     def sync_while_rewriting(self) -> bool:
         """Sync, with a rewrite after the snapshot was taken; return whether it was let through."""
-        let_through = []
+        let_through: list[bool] = []
 
         def oldest(*args: Any) -> Any:
             entries = original(*args)

@@ -15,6 +15,8 @@ from analytics.models import ProfileAnalytics, UserAnalytics
 
 class ReportTests(TestCase):
     databases = {"analytics"}
+    users: list[UserAnalytics]
+    profiles: list[ProfileAnalytics]
 
     @classmethod
     def setUpTestData(cls) -> None:
@@ -97,7 +99,7 @@ class ReportTests(TestCase):
                 with self.subTest(ends), self.assertRaisesRegex(ValueError, "no range"):
                     report(*ends)
         with self.assertRaisesRegex(ValueError, "none of day, week, month"):
-            reports.sign_ups(date(2026, 1, 1), date(2026, 1, 2), "year")
+            reports.sign_ups(date(2026, 1, 1), date(2026, 1, 2), "year")  # type: ignore[arg-type]
 
 
 def _user(dice: random.Random, start: datetime) -> UserAnalytics:

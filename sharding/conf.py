@@ -11,6 +11,7 @@ __all__ = [
     "analytics",
     "analytics_paths",
     "app_databases",
+    "deep_offset",
     "first_slot_map",
     "label",
     "primary",
@@ -43,6 +44,11 @@ def analytics() -> str:
 def analytics_paths() -> tuple[str, ...]:
     """The prefixes of the URL paths whose requests work on the analytics database."""
     return tuple(getattr(settings, "ANALYTICS_PATHS", ()))
+
+
+def deep_offset() -> int:
+    """From how many skipped rows on a page over several shards is worth a warning."""
+    return getattr(settings, "SHARDING_DEEP_OFFSET", 10_000)
 
 
 def shards() -> tuple[str, ...]:

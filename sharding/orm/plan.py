@@ -1,5 +1,6 @@
 """A SELECT for several shards: its SQL, the columns it needs besides, and how its rows combine."""
 
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -11,6 +12,7 @@ from django.db.models.functions import Collate
 from django.db.models.sql import Query
 from django.db.models.sql.compiler import PositionRef
 
+from sharding import conf
 from sharding.backend.compiler import SQLCompiler
 from sharding.orm.aggregates import Recipe, recipe
 from sharding.orm.comparing import is_text, orders_by_code_point, require_comparable
@@ -20,12 +22,25 @@ from sharding.orm.refusals import check_fan_out, refuse
 
 __all__ = ["FanOutCompiler", "groups_are_whole", "plan", "rows_are_whole"]
 
+logger = logging.getLogger(__name__)
+
 Column = tuple[BaseExpression, tuple[str, Sequence[Any]], str | None]
 
 
 def plan(query: Query, aliases: Sequence[str]) -> "FanOutCompiler":
-    """Return the compiler of what each shard is asked for. Raises AcrossShardsRefused."""
+    """Return the compiler of what each shard is asked for. Raises AcrossShardsRefused.
+
+    Warns of a deep page in the log: each shard sends all the rows that are then skipped.
+    """
     check_fan_out(query)
+    if query.low_mark > conf.deep_offset():
+        logger.warning(
+            "%s: every shard sends its first %d rows, to skip %d of all. Page by a filter on the "
+            "last row that was shown, e.g. .filter(created_at__lt=…), instead of an offset.",
+            query.model._meta.label if query.model else "A query",
+            query.high_mark or 0,
+            query.low_mark,
+        )
     asked = query.clone()
     asked.clear_limits()
     if query.high_mark is not None and groups_are_whole(query):

@@ -402,7 +402,7 @@ class FailureTests(Folder, TestCase):
         self.assertEqual(self.stored(), (0, 0))
 
     def test_a_shard_that_refuses(self):
-        def refuse(shard: BaseDatabaseWrapper, defaults: object) -> None:
+        def refuse(shard: BaseDatabaseWrapper, defaults: Mapping[str, Any]) -> None:
             original(shard, defaults)
             if shard.alias == "shard_3":
                 raise DatabaseError("slot 7 has moved\nDETAIL: to shard_4")
@@ -486,19 +486,20 @@ class AtOnceTests(SimpleTestCase):
                 started.wait(5)
                 cursor.execute("SELECT pg_sleep(60)")
 
-        main = threading.main_thread().ident
-        assert main
+        def interrupt() -> None:
+            started.wait(5)
+            signal.pthread_kill(main, signal.SIGINT)
+
+        main = threading.main_thread().ident or 0
         started = threading.Barrier(len(conf.shards()) + 1)
-        interrupt = threading.Thread(
-            target=lambda: (started.wait(5), signal.pthread_kill(main, signal.SIGINT))
-        )
+        thread = threading.Thread(target=interrupt)
         # A shell that starts the tests in the background has them ignore the signal.
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         self.addCleanup(signal.signal, signal.SIGINT, before)
-        interrupt.start()
+        thread.start()
         with self.assertRaises(KeyboardInterrupt):
             at_once(dict.fromkeys(conf.shards(), wait))
-        interrupt.join()
+        thread.join()
 
     def test_all_end_before_the_first_error_is_raised(self):
         def work(shard: BaseDatabaseWrapper) -> None:

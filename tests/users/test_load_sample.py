@@ -68,6 +68,8 @@ class LoadingTests(TestCase):
 
 
 class SampleTests(SimpleTestCase):
+    people: list[dict[str, str]]
+
     @classmethod
     def setUpClass(cls):
         super().setUpClass()

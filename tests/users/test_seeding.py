@@ -27,12 +27,12 @@ def activities() -> list[tuple[object, ...]]:
 
 class SeedingTests(TestCase):
     databases = "__all__"
+    joined = NOW - timedelta(days=100)
 
     @classmethod
     def setUpTestData(cls):
-        cls.joined = NOW - timedelta(days=100)
         for alias in conf.shards():
-            cls.add_profiles(alias, 100)
+            cls.add_profiles(alias, 50)
 
     @classmethod
     def add_profiles(cls, alias: str, number: int, **values: object) -> list[Profile]:
@@ -42,9 +42,9 @@ class SeedingTests(TestCase):
 
     def test_gives_every_shard_activities_about_as_many_as_asked_for(self):
         seeded = seed_activities(per_user=4, now=NOW)
-        self.assertEqual((seeded.profiles, seeded.activities), (300, len(activities())))
-        # The mean of 300 has a standard deviation of 0.26.
-        self.assertTrue(2.5 < seeded.activities / 300 < 5.5, seeded)
+        self.assertEqual((seeded.profiles, seeded.activities), (150, len(activities())))
+        # The mean of 150 has a standard deviation of 0.4.
+        self.assertTrue(2 < seeded.activities / 150 < 6, seeded)
         for alias in conf.shards():
             self.assertTrue(Activity.objects.using(alias).exists())
 
@@ -89,13 +89,13 @@ class SeedingTests(TestCase):
         self.assertFalse(Activity.objects.using("shard_1").exists())
 
     def test_none_on_average_is_none(self):
-        self.assertEqual(seed_activities(per_user=0, now=NOW), Seeded(300, 0))
+        self.assertEqual(seed_activities(per_user=0, now=NOW), Seeded(150, 0))
 
     def test_small_batches_miss_nobody(self):
         told: list[int] = []
         with mock.patch.object(seeding, "_BATCH", 30):
             seeded = seed_activities(now=NOW, advance=told.append)
-        self.assertEqual((seeded.profiles, sum(told), max(told)), (300, 300, 30))
+        self.assertEqual((seeded.profiles, sum(told), max(told)), (150, 150, 30))
 
     def test_profiles_that_another_shard_owns_are_left_alone(self):
         with mock.patch.object(seeding, "get_shard_for_user_id", return_value="shard_3"):
@@ -111,7 +111,7 @@ class SeedingTests(TestCase):
         out = io.StringIO()
         call_command("seed_activities", "--per-user=2", "--seed=3", stdout=out)
         self.assertEqual(
-            out.getvalue(), f"{len(activities())} activities for 300 profiles that had none.\n"
+            out.getvalue(), f"{len(activities())} activities for 150 profiles that had none.\n"
         )
         for argument in ("--per-user=-1", "--per-user=nan", "--seed=x"):
             with self.subTest(argument), self.assertRaises(CommandError):

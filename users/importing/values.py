@@ -28,17 +28,17 @@ Parser = Callable[[Sequence[str]], Sequence[str]]
 _USUAL_EMAIL = re.compile(
     r"[a-z0-9_+-]+(?:\.[a-z0-9_+-]+)*@(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}",
     re.ASCII,
-).fullmatch
+)
 _USUAL_TIMESTAMP = re.compile(
     r"[1-9]\d{3}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])[T ]"
     r"(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{3}(?:\d{3})?)?(?:Z|[+-](?:0\d|1[0-4]):[0-5]\d)",
     re.ASCII,
-).fullmatch
+)
 _USUAL_UUID = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII
-).fullmatch
-_UUID = re.compile(r"[0-9a-f]{32}", re.ASCII).fullmatch
-_COUNTRY = re.compile(r"(?:[A-Za-z]{2})?", re.ASCII).fullmatch
+)
+_UUID = re.compile(r"[0-9a-f]{8}(?:(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{24})", re.ASCII)
+_COUNTRY = re.compile(r"(?:[A-Za-z]{2})?", re.ASCII)
 _BOOLEANS = {
     "": NULL,
     **dict.fromkeys(("true", "t", "yes", "y", "1"), "t"),
@@ -49,16 +49,17 @@ _PLANS = {"": NULL, **{plan: plan for plan in Profile.Plan.values}}
 
 def _ids(texts: Sequence[str]) -> list[str]:
     lowered = [text.lower() for text in texts]
-    return [text if _USUAL_UUID(text) else _id(text) for text in lowered]
+    usual = _USUAL_UUID.fullmatch
+    return [text if usual(text) else _id(text) for text in lowered]
 
 
 def _id(text: str) -> str:
     if not text:
         return str(uuid4())
-    if not _UUID(text.replace("-", "")):
+    if not _UUID.fullmatch(text):
         raise ValueError("is no UUID")
     user_id = str(UUID(text))
-    if not _USUAL_UUID(user_id):
+    if not _USUAL_UUID.fullmatch(user_id):
         raise ValueError(
             "is no UUID of version 4: the first 32 bits decide the shard, so they must be random"
         )
@@ -68,8 +69,9 @@ def _id(text: str) -> str:
 def _emails(texts: Sequence[str]) -> Sequence[str]:
     emails = [text.lower() for text in texts]
     _require_length(emails, _length(User, "email"))
+    usual = _USUAL_EMAIL.fullmatch
     for email in emails:
-        if not _USUAL_EMAIL(email):
+        if not usual(email):
             _require_email(email)
     return escaped(emails)
 
@@ -91,7 +93,8 @@ def _booleans(texts: Sequence[str]) -> list[str]:
 
 
 def _timestamps(texts: Sequence[str]) -> list[str]:
-    return [text if _USUAL_TIMESTAMP(text) else _timestamp(text) for text in texts]
+    usual = _USUAL_TIMESTAMP.fullmatch
+    return [text if usual(text) else _timestamp(text) for text in texts]
 
 
 def _timestamp(text: str) -> str:
@@ -114,7 +117,7 @@ def _countries(texts: Sequence[str]) -> list[str]:
 
 @lru_cache(maxsize=1_000)
 def _country(text: str) -> str:
-    if not _COUNTRY(text):
+    if not _COUNTRY.fullmatch(text):
         raise ValueError("is not two letters of ISO 3166, such as CH")
     return text.upper()
 

@@ -280,7 +280,7 @@ class WrongTests(WorldTestCase):
 class OtherDatabaseTests(WorldTestCase):
     """Rows of the primary and of a shard meet in Python only."""
 
-    def test_are_refused_before_anything_is_sent(self) -> None:
+    def test_of_the_primary(self) -> None:
         users, profiles = User.objects.all(), Profile.objects.all()
         for name, queryset in (
             ("in", lambda: profiles.filter(pk=ADA, pk__in=users.values("id"))),

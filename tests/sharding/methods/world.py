@@ -15,7 +15,7 @@ from tests.sharding.methods.wire import statements, watched
 from users.models import Activity, Profile
 
 __all__ = [
-    *("ADA", "BOB", "CY", "DEE", "EVE", "FAY", "FREE_ID", "OWNERS", "REFERENCE", "SHARDS"),
+    *("ADA", "BOB", "CY", "DEE", "EVE", "FAY", "FREE_ID", "JOINED", "OWNERS", "REFERENCE"),
     *(
         "CommittedWorldTestCase",
         "WorldTestCase",
@@ -60,6 +60,8 @@ _USERS = [
     (FAY, "Fay", "CH", "free", 2, 0),
 ]
 
+JOINED = {user_id: _START + timedelta(days=day) for user_id, _, _, _, day, _ in _USERS}
+
 
 def profiles() -> list[Profile]:
     """New objects of all profiles."""
@@ -69,9 +71,9 @@ def profiles() -> list[Profile]:
             display_name=name,
             country=country,
             plan=plan,
-            created_at=_START + timedelta(days=day),
+            created_at=JOINED[user_id],
         )
-        for user_id, name, country, plan, day, _ in _USERS
+        for user_id, name, country, plan, _, _ in _USERS
     ]
 
 
@@ -83,7 +85,7 @@ def activities() -> list[Activity]:
             profile_id=user_id,
             kind="order" if number else "login",
             amount=Decimal(10 * number + day) / 4,
-            occurred_at=_START + timedelta(days=day, hours=number),
+            occurred_at=JOINED[user_id] + timedelta(hours=number),
         )
         for user_id, _, _, _, day, count in _USERS
         for number in range(count)

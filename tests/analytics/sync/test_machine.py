@@ -8,7 +8,8 @@ from tests.analytics.sync.machine import SyncMachine, World
 from tests.analytics.sync.support import SyncTestCase
 
 HISTORIES = settings(
-    max_examples=5000 if SOAK else 60,
+    max_examples=5000 if SOAK else 25,
+    derandomize=not SOAK,
     stateful_step_count=60 if SOAK else 30,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -1,5 +1,6 @@
 """Every queryset over all shards answers as one database with all rows does, or is refused."""
 
+from typing import Any
 from unittest.mock import patch
 
 from django.db import connections
@@ -197,8 +198,8 @@ class RelatedTests(DifferentialTestCase):
         self.assert_agreement(examples, count=100)
 
     def test_objects_know_their_shard(self) -> None:
-        activities = self.sharded["A"].select_related("profile").order_by("kind", "pk")
-        profiles = self.sharded["P"].prefetch_related("activities").order_by("bio")
+        activities: Any = self.sharded["A"].select_related("profile").order_by("kind", "pk")
+        profiles: Any = self.sharded["P"].prefetch_related("activities").order_by("bio")
         found = [*activities, *(each.profile for each in activities), *profiles]
         found += [each for profile in profiles for each in profile.activities.all()]
         found += activities.iterator(chunk_size=7)

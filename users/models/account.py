@@ -22,9 +22,6 @@ class LowercaseEmailField(models.EmailField):
     def to_python(self, value: Any) -> Any:
         return _lower(super().to_python(value))
 
-    def get_prep_value(self, value: Any) -> Any:
-        return _lower(super().get_prep_value(value))
-
     def pre_save(self, model_instance: models.Model, add: bool) -> Any:
         value = _lower(super().pre_save(model_instance, add))
         setattr(model_instance, self.attname, value)

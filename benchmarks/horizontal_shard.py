@@ -37,9 +37,7 @@ class SqlProfile(Base):
 def _engine(alias: str) -> Any:
     settings = connections[alias].settings_dict
     query = {"host": settings["HOST"]}
-    url = URL.create(
-        "postgresql+psycopg", settings["USER"], database=settings["NAME"], query=query
-    )
+    url = URL.create("postgresql+psycopg", settings["USER"], database=settings["NAME"], query=query)
     # As Django: each statement commits by itself.
     return create_engine(url, pool_size=2, isolation_level="AUTOCOMMIT")
 

@@ -13,7 +13,7 @@ import statistics
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from benchmarks.harness import Way, benchmark_databases, compare
@@ -37,7 +37,7 @@ def fill(model: Any, rows: int) -> None:
     from sharding import get_shard_for_user_id
 
     missing = {f"shard_{number + 1}": rows for number in range(SHARDS)}
-    start = datetime(2025, 1, 1, tzinfo=timezone.utc)
+    start = datetime(2025, 1, 1, tzinfo=UTC)
     batch = []
     while any(missing.values()):
         user_id = uuid.uuid4()
@@ -215,7 +215,7 @@ def _keys(model: Any, alias: str, number: int) -> list[uuid.UUID]:
 def _ids_of(alias: str, number: int) -> list[uuid.UUID]:
     from sharding import get_shard_for_user_id
 
-    ids = []
+    ids: list[uuid.UUID] = []
     while len(ids) < number:
         if get_shard_for_user_id(user_id := uuid.uuid4()) == alias:
             ids.append(user_id)
@@ -259,7 +259,7 @@ def _peak() -> int:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rows", type=int, default=30_000, help="profiles on each shard")
     parser.add_argument("--runs", type=int, default=5, help="counted runs of each way")
     parser.add_argument("--only", type=lambda text: text.split(","), help=", ".join(MEASUREMENTS))

@@ -88,6 +88,7 @@ INSTALLED_APPS = [
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
     "rest_framework",
+    "pgtrigger",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
@@ -143,6 +144,9 @@ REST_FRAMEWORK = {
 
 # Requests under these paths work on the analytics database.
 ANALYTICS_PATHS = ["/api/analytics"]
+
+# A log of changes with more entries than this is replaced by comparing everything.
+SYNC_LOG_LIMIT = 1_000_000
 
 LOGGING = {
     "version": 1,

@@ -15,7 +15,7 @@ from sharding.backend.base import DatabaseWrapper
 from sharding.errors import InvalidSlotMap
 from sharding.models.sharded import ShardedModel
 from sharding.orm.queryset import ShardedManager
-from sharding.placement import is_sharded, place
+from sharding.placement import SHARDS, place
 from sharding.router import DatabaseRouter
 
 __all__ = ["check_models", "check_settings", "check_stored_slot_map"]
@@ -59,7 +59,7 @@ def check_models(
         if issubclass(model, ShardedModel):
             for check in (_key, _unique, _primary_key, _inheritance, _managers):
                 found += check(model)
-        elif is_sharded(model):
+        elif any(isinstance(manager, ShardedManager) for manager in model._meta.managers):
             found += _not_sharded(model)
     return found
 
@@ -144,7 +144,7 @@ def _relations(model: type[models.Model]) -> Iterator[CheckMessage]:
         if here != there:
             problem = f"lives on {here}, its target {target._meta.label} on {there}"
             hint = "No foreign key crosses databases. Keep the plain id in a UUIDField instead."
-        elif field.many_to_many or not is_sharded(model):
+        elif field.many_to_many or place(model) != SHARDS:
             continue
         elif field.name != getattr(model, "shard_key", None):
             problem = "is not the shard key, so its target may be on another shard"

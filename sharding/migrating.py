@@ -16,8 +16,7 @@ from django.db.migrations.operations.base import Operation
 
 from sharding import conf
 from sharding.errors import ShardingError
-from sharding.orm.queryset import ShardedManager
-from sharding.placement import SHARDS, place, place_of_app
+from sharding.placement import place, place_by_managers
 
 __all__ = ["place_by_name", "place_content_type_renames"]
 
@@ -28,14 +27,14 @@ def place_by_name(app_label: str, model_name: str | None) -> str:
     RunPython and RunSQL give the name in their hints, or none. Raises ShardingError where that
     does not tell.
     """
-    if alias := place_of_app(app_label):
-        return alias
     if model_name and model_name.lower() in (today := _models_of_today(app_label)):
         return today[model_name.lower()]
     ever = {**_models_in_migrations(app_label), **_models_of_today(app_label)}
     if model_name and model_name.lower() in ever:
         return ever[model_name.lower()]
     places = set(ever.values())
+    if alias := conf.app_databases().get(app_label):
+        return alias
     if len(places) > 1:
         named = f"model_name={model_name!r} names no model of it" if model_name else "none is given"
         raise ShardingError(
@@ -68,11 +67,10 @@ def _models_in_migrations(app_label: str) -> dict[str, str]:
     places: dict[str, str] = {}
     for operation in _operations(app_label):
         if isinstance(operation, CreateModel | AlterModelManagers):
-            sharded = any(
-                isinstance(manager, ShardedManager) for _, manager in operation.managers or ()
-            )
-            if sharded or isinstance(operation, CreateModel):
-                places[operation.name_lower] = SHARDS if sharded else conf.primary()
+            managers = [manager for _, manager in operation.managers or ()]
+            where = place_by_managers(app_label, managers)
+            if isinstance(operation, CreateModel) or where != conf.primary():
+                places[operation.name_lower] = where
         elif isinstance(operation, RenameModel) and operation.old_name_lower in places:
             places[operation.new_name_lower] = places[operation.old_name_lower]
     return places

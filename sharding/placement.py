@@ -1,28 +1,43 @@
 """Where a model's rows live: the primary, the database of its app, or the shards."""
 
+from collections.abc import Iterable
+
 from django.db import models
 
 from sharding import conf
+from sharding.models.local import LocalManager
 from sharding.orm.queryset import ShardedManager
 
-__all__ = ["SHARDS", "is_sharded", "place", "place_of_app"]
+__all__ = ["PRIMARY_AND_SHARDS", "SHARDS", "aliases_at", "place", "place_by_managers"]
 
-SHARDS = "shards"  # no alias: the key decides which of them
+# Places that are no alias: of several databases, a key or the caller says which.
+SHARDS = "shards"
+PRIMARY_AND_SHARDS = "primary and shards"
 
 
 def place(model: type[models.Model]) -> str:
-    """Return the alias of a model's database, or SHARDS."""
-    return place_of_app(model._meta.app_label) or (SHARDS if is_sharded(model) else conf.primary())
+    """Return the alias of a model's database, SHARDS, or PRIMARY_AND_SHARDS."""
+    return place_by_managers(model._meta.app_label, model._meta.managers)
 
 
-def place_of_app(app_label: str) -> str | None:
-    """Return the alias of an app whose models all live in one database of their own."""
-    return conf.app_databases().get(app_label)
-
-
-def is_sharded(model: type[models.Model]) -> bool:
-    """Say whether a model's rows live on shards.
+def place_by_managers(app_label: str, managers: Iterable[models.Manager]) -> str:
+    """The same for a model of which only the app and the managers are known.
 
     By its managers, not its base classes: models in migrations have lost those.
     """
-    return any(isinstance(manager, ShardedManager) for manager in model._meta.managers)
+    for manager in managers:
+        if isinstance(manager, LocalManager):
+            return PRIMARY_AND_SHARDS if manager.primary else SHARDS
+    if alias := conf.app_databases().get(app_label):
+        return alias
+    sharded = any(isinstance(manager, ShardedManager) for manager in managers)
+    return SHARDS if sharded else conf.primary()
+
+
+def aliases_at(where: str) -> tuple[str, ...]:
+    """Return the databases that have the tables of a place."""
+    if where == SHARDS:
+        return conf.shards()
+    if where == PRIMARY_AND_SHARDS:
+        return conf.primary(), *conf.shards()
+    return (where,)

@@ -4,11 +4,11 @@ from typing import Any
 
 from django.db import models
 
-from sharding import conf, migrating, slot_cache
+from sharding import migrating, slot_cache
 from sharding.context import current_shard
 from sharding.errors import ShardKeyRequired
 from sharding.models.sharded import ShardedModel
-from sharding.placement import SHARDS, place
+from sharding.placement import PRIMARY_AND_SHARDS, SHARDS, aliases_at, place
 
 __all__ = ["DatabaseRouter"]
 
@@ -19,7 +19,9 @@ class DatabaseRouter:
     def db_for_read(self, model: type[models.Model], **hints: Any) -> str:
         """Return the alias. Raises ShardKeyRequired for a sharded model without a key."""
         where = place(model)
-        return _shard(model, hints.get("instance")) if where == SHARDS else where
+        if where in (SHARDS, PRIMARY_AND_SHARDS):
+            return _shard(model, hints.get("instance"))
+        return where
 
     def db_for_write(self, model: type[models.Model], **hints: Any) -> str:
         """Return the alias; the same as for reading."""
@@ -45,7 +47,7 @@ class DatabaseRouter:
         """Say whether a table belongs in a database. Never None: Django takes that for yes."""
         model = hints.get("model")
         where = place(model) if model else migrating.place_by_name(app_label, model_name)
-        return db in conf.shards() if where == SHARDS else db == where
+        return db in aliases_at(where)
 
 
 def _key(instance: ShardedModel) -> Any:
@@ -55,11 +57,10 @@ def _key(instance: ShardedModel) -> Any:
 
 
 def _shard(model: type[models.Model], instance: models.Model | None) -> str:
-    if isinstance(instance, ShardedModel):
-        if (key := instance.shard_key_value) is not None:
-            return slot_cache.get_shard_for_user_id(key)
-        if instance._state.db:
-            return instance._state.db
+    if isinstance(instance, ShardedModel) and (key := instance.shard_key_value) is not None:
+        return slot_cache.get_shard_for_user_id(key)
+    if instance is not None and place(type(instance)) == place(model) and instance._state.db:
+        return instance._state.db
     if alias := current_shard():
         return alias
     raise ShardKeyRequired(

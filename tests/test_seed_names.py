@@ -3,6 +3,7 @@
 from django.http import HttpResponse
 from django.test import RequestFactory, TestCase
 
+from tests.analytics.sync.support import SyncTestCase
 from tests.sharding.ids import id_on
 
 URL = "postgresql://someone:secret@db.example.com/app?schema=public"
@@ -67,19 +68,6 @@ class SeedNamesTests(TestCase):
         read = read_users_with_fallback(limit=10)
         self.assertEqual(([row.id for row in read.users], read.source), ([user.id], "default"))
 
-    def test_copying_to_analytics(self) -> None:
-        from analytics.models import UserAnalytics
-        from analytics.sync import sync_user
-        from users.services import create_user, delete_user
-
-        user = create_user(email="ada@example.com")
-        copy = sync_user(user.id)
-        assert isinstance(copy, UserAnalytics)
-        self.assertEqual((copy.user_id, copy.email), (user.id, "ada@example.com"))
-        delete_user(user.id)
-        self.assertIsNone(sync_user(user.id))
-        self.assertFalse(UserAnalytics.objects.exists())
-
     def test_database_of_a_request(self) -> None:
         from sharding.middleware import DatabaseSelectionMiddleware, get_request_database
 
@@ -95,3 +83,20 @@ class SeedNamesTests(TestCase):
 
         self.assertTrue(callable(worker_exit))
         self.assertTrue(callable(install))
+
+
+class CopyTests(SyncTestCase):
+    """What a sync writes it commits: not inside a test's own transaction."""
+
+    def test_copying_to_analytics(self) -> None:
+        from analytics.models import UserAnalytics
+        from analytics.sync import sync_user
+        from users.services import create_user, delete_user
+
+        user = create_user(email="ada@example.com")
+        copy = sync_user(user.id)
+        assert isinstance(copy, UserAnalytics)
+        self.assertEqual((copy.user_id, copy.email), (user.id, "ada@example.com"))
+        delete_user(user.id)
+        self.assertIsNone(sync_user(user.id))
+        self.assertFalse(UserAnalytics.objects.exists())

@@ -1,6 +1,10 @@
-"""What the analytics database holds: copies for reports, and the record of the syncs."""
+"""What the analytics database holds: copies for reports, and how far the sync is.
 
-from analytics.models.copies import UserAnalytics
+SyncPosition alone stands beside the sources: on the primary and on every shard.
+"""
+
+from analytics.models.copies import ProfileAnalytics, UserAnalytics
+from analytics.models.positions import SyncCheckpoint, SyncPosition
 from analytics.models.runs import SyncRun
 
-__all__ = ["SyncRun", "UserAnalytics"]
+__all__ = ["ProfileAnalytics", "SyncCheckpoint", "SyncPosition", "SyncRun", "UserAnalytics"]

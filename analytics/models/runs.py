@@ -10,11 +10,13 @@ class SyncRun(models.Model):
     """One run of `sync_analytics`: when, how, how many rows, and the error that ended it."""
 
     mode = models.CharField(max_length=16)
+    source = models.CharField(max_length=127, default="users")
     started_at = models.DateTimeField(default=timezone.now)
     finished_at = models.DateTimeField(null=True, blank=True)
     upserted = models.PositiveBigIntegerField(default=0)
     deleted = models.PositiveBigIntegerField(default=0)
     unchanged = models.PositiveBigIntegerField(default=0)
+    lag = models.DurationField(null=True, blank=True, help_text="At the end of the run.")
     error = models.TextField(blank=True)
 
     class Meta:

@@ -1,20 +1,33 @@
-"""Copying accounts from the primary to analytics.
+"""Keeping the copies in analytics equal to the primary's accounts and the shards' profiles.
 
-Plain functions; the command `sync_analytics` is a shell around them.
+Plain functions; the command `sync_analytics` is a shell around them. `turn` says what makes a batch
+safe, `full` how everything is compared and repaired.
 """
 
-from analytics.sync.errors import SyncAlreadyRunning, SyncFailed
-from analytics.sync.full import sync_all
+from analytics.sync.described import Source, sources
+from analytics.sync.errors import Overtaken, ReconcileNeeded, SyncFailed
+from analytics.sync.follow import follow
 from analytics.sync.record import recorded
 from analytics.sync.result import SyncResult
-from analytics.sync.single import sync_one, sync_user
+from analytics.sync.run import BATCH, Progress, sync_log_once, sync_source, sync_user, verify
+from analytics.sync.status import lag, last_runs, status
 
 __all__ = [
-    "SyncAlreadyRunning",
+    "BATCH",
+    "Overtaken",
+    "Progress",
+    "ReconcileNeeded",
+    "Source",
     "SyncFailed",
     "SyncResult",
+    "follow",
+    "lag",
+    "last_runs",
     "recorded",
-    "sync_all",
-    "sync_one",
+    "sources",
+    "status",
+    "sync_log_once",
+    "sync_source",
     "sync_user",
+    "verify",
 ]

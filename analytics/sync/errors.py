@@ -1,6 +1,6 @@
 """What can go wrong in a sync. A server that is down is sharding's DatabaseUnavailable."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from django.db import DatabaseError, connections
@@ -8,11 +8,7 @@ from django.db import DatabaseError, connections
 from sharding import conf
 from sharding.errors import DatabaseUnavailable
 
-__all__ = ["SyncAlreadyRunning", "SyncFailed", "naming"]
-
-
-class SyncAlreadyRunning(Exception):
-    """Another full pass holds the lock."""
+__all__ = ["Overtaken", "ReconcileNeeded", "SyncFailed", "naming", "sqlstate"]
 
 
 class SyncFailed(Exception):
@@ -26,7 +22,10 @@ def naming(alias: str) -> Iterator[None]:
         # Django wraps the errors of its own cursor methods, but not those of psycopg's `copy`.
         with connections[alias].wrap_database_errors:
             yield
-    except DatabaseUnavailable:
+    except DatabaseUnavailable as error:
+        # So that the next sync of this process connects again; Django looks between requests only.
+        if not connections[error.alias].in_atomic_block:
+            connections[error.alias].close()
         raise
     except DatabaseError as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")
@@ -34,3 +33,27 @@ def naming(alias: str) -> Iterator[None]:
             f"Database {conf.label(alias)} stopped the sync: {reason}. Run it again when the cause "
             f"is gone."
         ) from error
+
+
+class Overtaken(Exception):
+    """Another sync of the same source moved on first; nothing was written."""
+
+
+class ReconcileNeeded(Exception):
+    """The log alone cannot make the copies right; the message says why.
+
+    `entries` are those of the log that a reconcile replaces.
+    """
+
+    def __init__(self, why: str, *, entries: Sequence[int] = ()) -> None:
+        super().__init__(why)
+        self.entries = entries
+
+
+def sqlstate(error: BaseException | None) -> str | None:
+    """Return the server's code of an error, or of what caused it."""
+    while error is not None:
+        if code := getattr(error, "sqlstate", None):
+            return code
+        error = error.__cause__
+    return None

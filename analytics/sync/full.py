@@ -1,82 +1,103 @@
-"""The full pass: every account is copied, compared and merged, in one transaction.
+"""The reconcile: compare, then copy what differs. A first load, a repair and "nothing to do".
 
-Afterwards analytics is as the primary was when the pass began. What `sync_user` wrote in the
-meantime may so be set back, until the next pass.
+The log goes on collecting meanwhile; what it holds is applied afterwards. The checkpoint keeps how
+far the reconcile is, so that one that was stopped goes on from there:
+
+    {"step": "compare"}                         nothing copied yet, or all pages are
+    {"step": "compare", "run": "5e1f"}          the same, compared by this run
+    {"step": "pages", "page": 400, "filenode": 16385, "empty": true}
 """
 
-from collections.abc import Generator, Iterable
-from contextlib import closing
+import uuid
+from collections.abc import Iterator, Sequence
 
-from django.db import connections, transaction
-from django.db.backends.utils import CursorWrapper
+from django.db import connections
 from psycopg.sql import SQL
-from tqdm import tqdm
 
-from analytics.sync import statements
-from analytics.sync.errors import SyncAlreadyRunning, naming
+from analytics.sync.batch import Reconcile, begin, mark, sync_pages, sync_ranges
+from analytics.sync.buckets import Comparison, compare
+from analytics.sync.described import Source
+from analytics.sync.errors import Overtaken, ReconcileNeeded, naming
 from analytics.sync.result import SyncResult
-from sharding import conf
+from analytics.sync.statements import Range
+from analytics.sync.turn import Turn
 
-__all__ = ["LOCK", "sync_all"]
+__all__ = ["reconcile"]
 
-LOCK = 5_716_304_229_018_443  # any number, but the same in every process
+_PAGES = 2000  # of 8 KiB, in a batch
+_MANY = 0.25  # of all rows in buckets that differ: reading all in heap order is quicker
+_RANGES = 2000  # in a batch
 
 
-def sync_all(*, progress: bool = False) -> SyncResult:
-    """Make analytics equal to the primary; all of it or, with an error, nothing.
+def reconcile(source: Source) -> Iterator[tuple[SyncResult, str]]:
+    """Make the copies equal to the rows; yield what each batch did, and where it stands.
 
-    `progress` shows a bar on a terminal. Raises SyncAlreadyRunning, SyncFailed,
-    DatabaseUnavailable.
+    Raises Overtaken, SyncFailed, DatabaseUnavailable; run again, it goes on where it stopped.
     """
-    alias = conf.analytics()
-    with (
-        naming(alias),
-        transaction.atomic(using=alias),
-        connections[alias].cursor() as cursor,
-    ):
-        _lock(cursor)
-        cursor.execute(statements.create_incoming())
-        with closing(_accounts()) as accounts:
-            _copy(accounts, cursor, progress=progress)
-        return _apply(cursor)
+    state = begin(source).reconcile
+    if state and state["step"] == "pages":
+        yield SyncResult(), f"going on from page {state['page']} of the last run"
+        yield from _pages(source, state)
+    found, comparing = _compare(source)
+    if _differs_much(found):
+        yield from _pages(source, _first_page(source, empty=not found.copies))
+        found, comparing = _compare(source)
+    unchanged = found.rows - found.differing_rows
+    yield SyncResult(unchanged=unchanged), f"{len(found.ranges)} buckets differ"
+    for batch in _batches(found.ranges):
+        result = sync_ranges(_go_on(source, comparing), batch, comparing)
+        yield result, f"{len(batch)} buckets"
+    mark(_go_on(source, comparing), None)
 
 
-def _lock(cursor: CursorWrapper) -> None:
-    # Ends with the transaction. A lock of the session would outlive us in the pool.
-    cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [LOCK])
-    if cursor.fetchone() != (True,):
-        raise SyncAlreadyRunning(
-            "Another full pass of the sync is running; this one has nothing to do."
-        )
+def _compare(source: Source) -> tuple[Comparison, Reconcile]:
+    """Compare everything; return what differs, and what the checkpoint says while that is true."""
+    comparing = {"step": "compare", "run": uuid.uuid4().hex}
+    mark(begin(source), comparing)
+    return compare(source), comparing
 
 
-def _accounts() -> Generator[bytes]:
-    """Yield the primary's accounts as PostgreSQL sends them, about one a block."""
-    alias = conf.primary()
-    with (
-        naming(alias),
-        connections[alias].cursor() as cursor,
-        cursor.copy(statements.copy_from_primary()) as copy,
-    ):
-        yield from copy
+def _go_on(source: Source, comparing: Reconcile) -> Turn:
+    """Begin a batch that relies on the comparison: since then, no side may have been restored."""
+    turn = begin(source)
+    if turn.torn or turn.reconcile != comparing:
+        raise Overtaken(f"What was compared of {source.name} was changed meanwhile. Run it again.")
+    return turn
 
 
-def _copy(accounts: Iterable[bytes], cursor: CursorWrapper, *, progress: bool) -> None:
-    # disable=None: a bar on a terminal only.
-    bar = tqdm(accounts, unit=" rows", disable=None if progress else True)
-    with bar, cursor.copy(statements.copy_to_incoming()) as copy:
-        for block in bar:
-            copy.write(block)
+def _differs_much(found: Comparison) -> bool:
+    return found.differing_rows > 1000 and found.differing_rows > _MANY * found.rows
 
 
-def _apply(cursor: CursorWrapper) -> SyncResult:
-    # Without statistics the merge would be planned for a table of the default size.
-    cursor.execute(SQL("ANALYZE {}").format(statements.INCOMING))
-    cursor.execute(SQL("SELECT count(*) FROM {}").format(statements.INCOMING))
-    (total,) = cursor.fetchone()
-    cursor.execute(statements.merge(statements.all_incoming()))
-    upserted = cursor.rowcount
-    cursor.execute(statements.delete_gone())
-    deleted = cursor.rowcount
-    cursor.execute(SQL("DROP TABLE {}").format(statements.INCOMING))
-    return SyncResult(upserted=upserted, deleted=deleted, unchanged=total - upserted)
+def _pages(source: Source, state: Reconcile) -> Iterator[tuple[SyncResult, str]]:
+    """Copy the table page by page, up to its end as it is by then."""
+    first = state["page"]
+    while first < (total := _number_of_pages(source)):
+        end = first + _PAGES
+        after = {**state, "page": end}
+        try:
+            result = sync_pages(begin(source), first, end, after, into_empty=state["empty"])
+        except ReconcileNeeded:  # rewritten: its pages are others now
+            after = _first_page(source, empty=False)
+            result, end = SyncResult(), 0
+        yield result, f"page {min(end, total)} of {total}"
+        first, state = end, after
+
+
+def _first_page(source: Source, *, empty: bool) -> Reconcile:
+    with naming(source.alias), connections[source.alias].cursor() as cursor:
+        cursor.execute("SELECT pg_relation_filenode(%s::regclass)", [source.table.as_string()])
+        (filenode,) = cursor.fetchone()
+    return {"step": "pages", "page": 0, "filenode": filenode, "empty": empty}
+
+
+def _number_of_pages(source: Source) -> int:
+    query = SQL("SELECT pg_relation_size(%s::regclass) / current_setting('block_size')::int")
+    with naming(source.alias), connections[source.alias].cursor() as cursor:
+        cursor.execute(query, [source.table.as_string()])
+        return cursor.fetchone()[0]
+
+
+def _batches(ranges: Sequence[Range]) -> Iterator[Sequence[Range]]:
+    for start in range(0, len(ranges), _RANGES):
+        yield ranges[start : start + _RANGES]

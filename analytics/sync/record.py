@@ -1,43 +1,58 @@
 """The record that each run leaves behind."""
 
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 
 from django.utils import timezone
 
 from analytics.models import SyncRun
-from analytics.sync.errors import SyncAlreadyRunning, SyncFailed, naming
+from analytics.sync.described import Source
+from analytics.sync.errors import Overtaken, SyncFailed, naming
 from analytics.sync.result import SyncResult
+from analytics.sync.status import lag
 from sharding import conf
 from sharding.errors import DatabaseUnavailable
 
-__all__ = ["recorded"]
+__all__ = ["Run", "recorded"]
 
 
-def recorded(mode: str, sync: Callable[[], SyncResult]) -> SyncResult:
-    """Run a sync and store a SyncRun, with the error when it failed; return what it did.
+@dataclass
+class Run:
+    """What a run did so far."""
 
-    A sync that found another running did nothing and leaves no record. Raises what the sync
+    result: SyncResult = field(default_factory=SyncResult)
+
+    def add(self, result: SyncResult) -> None:
+        """Count one batch more."""
+        self.result += result
+
+
+@contextmanager
+def recorded(mode: str, source: Source) -> Iterator[Run]:
+    """Store a SyncRun at the end of the block, with the error that ended it, if any.
+
+    A run that found another at work did nothing and leaves no record. Raises what the block
     raises, and SyncFailed or DatabaseUnavailable when analytics cannot store the record.
     """
-    run = SyncRun(mode=mode)
+    row, run = SyncRun(mode=mode, source=source.name), Run()
     try:
-        result = sync()
-    except SyncAlreadyRunning:
+        yield run
+    except Overtaken:
         raise
     except BaseException as error:  # a signal too
-        run.error = str(error) or type(error).__name__
+        row.error = str(error) or type(error).__name__
         with suppress(SyncFailed, DatabaseUnavailable):  # must not hide why the sync failed
-            _finish(run)
+            _store(row, run)
         raise
-    for name, count in asdict(result).items():
-        setattr(run, name, count)
-    _finish(run)
-    return result
+    with suppress(SyncFailed, DatabaseUnavailable):
+        row.lag = lag(source)
+    _store(row, run)
 
 
-def _finish(run: SyncRun) -> None:
-    run.finished_at = timezone.now()
+def _store(row: SyncRun, run: Run) -> None:
+    for name, count in asdict(run.result).items():
+        setattr(row, name, count)
+    row.finished_at = timezone.now()
     with naming(conf.analytics()):
-        run.save()
+        row.save()

@@ -12,3 +12,10 @@ class SyncResult:
     upserted: int = 0
     deleted: int = 0
     unchanged: int = 0
+
+    def __add__(self, other: "SyncResult") -> "SyncResult":
+        return SyncResult(
+            self.upserted + other.upserted,
+            self.deleted + other.deleted,
+            self.unchanged + other.unchanged,
+        )

@@ -1,108 +1,182 @@
-"""The SQL of the sync. Which columns are copied is decided here, by name: never the password."""
+"""The SQL of the sync, for one source. What is copied is said in analytics.sync.described."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from uuid import UUID
 
-from django.db import models
-from psycopg.sql import SQL, Composable, Composed, Identifier, Placeholder
+from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from analytics.models import UserAnalytics
-from users.models import User
+from analytics.sync.described import Source
 
 __all__ = [
-    "FIELDS",
     "INCOMING",
-    "all_incoming",
-    "copy_from_primary",
-    "copy_to_incoming",
+    "bucket_hashes",
+    "copy_keys",
+    "copy_pages",
+    "copy_ranges",
+    "copy_to",
     "create_incoming",
-    "delete_gone",
+    "delete_keys",
+    "delete_ranges",
+    "lock_source",
     "merge",
-    "one_account",
+    "row_hashes",
 ]
 
-# Field of User -> field of UserAnalytics.
-_COPIED = {
-    "id": "user_id",
-    "email": "email",
-    "name": "name",
-    "is_active": "is_active",
-    "is_staff": "is_staff",
-    "date_joined": "date_joined",
-    "last_login": "last_login",
-}
-FIELDS = tuple(_COPIED)  # of User, in the order of the columns of all statements
+Range = tuple[UUID, UUID]
+
 INCOMING = Identifier("sync_incoming")
 
-_NOW = SQL("statement_timestamp()")  # not now(): the pass may wait long before it writes
+
+def lock_source(source: Source) -> Composed:
+    """Keep table rewrites away: one that commits between snapshot and read shows no rows."""
+    return SQL("LOCK TABLE {}, {} IN ACCESS SHARE MODE").format(source.table, source.log)
 
 
-def _column(model: type[models.Model], name: str) -> Identifier:
-    field = model._meta.get_field(name)
-    assert isinstance(field, models.Field) and field.column
-    return Identifier(field.column)
+def copy_keys(source: Source, keys: Sequence[UUID]) -> Composed:
+    """Read the rows of these keys. Binary, as all copying is here."""
+    which = SQL("WHERE s.{} = ANY({})").format(source.key, _uuids(keys))
+    return _copy_out(source, which)
 
 
-_SOURCE = Identifier(User._meta.db_table)
-_TARGET = Identifier(UserAnalytics._meta.db_table)
-_SYNCED_AT = _column(UserAnalytics, "synced_at")
-_SOURCE_COLUMNS = [_column(User, name) for name in _COPIED]
-_COLUMNS = [_column(UserAnalytics, name) for name in _COPIED.values()]
-_KEY, *_VALUES = _COLUMNS
+def copy_ranges(source: Source, ranges: Sequence[Range]) -> Composed:
+    """Read the rows in ranges of keys, both ends included."""
+    # COPY takes no parameters.
+    lows, highs = _uuids([low for low, _ in ranges]), _uuids([high for _, high in ranges])
+    which = SQL("JOIN unnest({}, {}) AS r(low, high) ON {}").format(
+        lows, highs, _within("s", source.key)
+    )
+    return _copy_out(source, which)
 
 
-def copy_from_primary() -> Composed:
-    """Read every account. Binary, so both servers' columns must have the same types."""
-    return SQL("COPY (SELECT {} FROM {}) TO STDOUT (FORMAT BINARY)").format(
-        _list(_SOURCE_COLUMNS), _SOURCE
+def copy_pages(source: Source, first: int, end: int) -> Composed:
+    """Read the rows on the table's pages from `first` to before `end`, in heap order."""
+    which = SQL("WHERE s.ctid >= {} AND s.ctid < {}").format(_page(first), _page(end))
+    return _copy_out(source, which)
+
+
+def create_incoming(source: Source) -> Composed:
+    """Make the temporary table that holds a batch until it is merged."""
+    return SQL("CREATE TEMPORARY TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA").format(
+        INCOMING, _list(_written(source)), source.target
     )
 
 
-def create_incoming() -> Composed:
-    """Make the temporary table that holds the accounts until they are merged."""
-    return SQL("CREATE TEMPORARY TABLE {} AS SELECT {} FROM {} WITH NO DATA").format(
-        INCOMING, _list(_COLUMNS), _TARGET
-    )
+def copy_to(table: Identifier, source: Source) -> Composed:
+    """Fill a table with what one of the copy_… statements gave."""
+    return SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(table, _list(_written(source)))
 
 
-def copy_to_incoming() -> Composed:
-    """Fill it with what `copy_from_primary` gave."""
-    return SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(INCOMING, _list(_COLUMNS))
-
-
-def all_incoming() -> Composed:
-    """The accounts that came in, as a source for `merge`."""
-    return SQL("SELECT {}, {} FROM {}").format(_list(_COLUMNS), _NOW, INCOMING)
-
-
-def one_account() -> Composed:
-    """One account, its FIELDS as parameters, as a source for `merge`."""
-    return SQL("VALUES ({}, {})").format(_list([Placeholder()] * len(_COLUMNS)), _NOW)
-
-
-def merge(source: Composable) -> Composed:
-    """Write the source's rows that are new or differ. Equal ones keep their synced_at."""
+def merge(source: Source) -> Composed:
+    """Write the rows that came in and are new or differ. Equal ones keep their synced_at."""
+    key, *values = _written(source)
     return SQL(
-        "INSERT INTO {target} AS old ({columns}, {synced_at}) {source}"
-        " ON CONFLICT ({key}) DO UPDATE SET ({values}, {synced_at}) = ({new}, {now})"
-        " WHERE ({old}) IS DISTINCT FROM ({new})"
+        "INSERT INTO {target} AS old ({columns}) SELECT {columns} FROM {incoming}"
+        " ON CONFLICT ({key}) DO UPDATE"
+        " SET ({values}, synced_at) = ROW({new}, statement_timestamp())"
+        " WHERE ROW({old}) IS DISTINCT FROM ROW({new})"
     ).format(
-        target=_TARGET,
-        columns=_list(_COLUMNS),
-        synced_at=_SYNCED_AT,
-        source=source,
-        key=_KEY,
-        values=_list(_VALUES),
-        new=_list(_of("excluded", column) for column in _VALUES),
-        now=_NOW,
-        old=_list(_of("old", column) for column in _VALUES),
+        target=source.target,
+        columns=_list([key, *values]),
+        incoming=INCOMING,
+        key=key,
+        values=_list(values),
+        new=_list(_of("excluded", column) for column in values),
+        old=_list(_of("old", column) for column in values),
     )
 
 
-def delete_gone() -> Composed:
-    """Delete the copies of accounts that did not come in."""
+def delete_keys(source: Source) -> Composed:
+    """Delete the copies of the keys in the parameter that did not come in."""
+    return SQL("DELETE FROM {} t WHERE {} = ANY(%s) AND {}").format(
+        source.target, _of("t", source.target_key), _did_not_come(source)
+    )
+
+
+def delete_ranges(source: Source) -> Composed:
+    """Delete the copies in ranges of keys, from the first parameter's to the second's, likewise."""
     return SQL(
-        "DELETE FROM {} AS old WHERE NOT EXISTS (SELECT FROM {} AS new WHERE {} = {})"
-    ).format(_TARGET, INCOMING, _of("new", _KEY), _of("old", _KEY))
+        "DELETE FROM {} t USING unnest(%s::uuid[], %s::uuid[]) AS r(low, high) WHERE {} AND {}"
+    ).format(source.target, _within("t", source.target_key), _did_not_come(source))
+
+
+def bucket_hashes(source: Source, *, copies: bool, bits: int) -> Composed:
+    """Count and hash the rows, or their copies, by the leading `bits` of the key: 1 to 16."""
+    table, columns = _side(source, copies=copies)
+    return SQL(
+        "SELECT {bucket}, count(*), sum(hash_record_extended(ROW({columns}), 0))"
+        " FROM {table} t WHERE {where} GROUP BY 1"
+    ).format(
+        bucket=_bucket(columns[0], bits),
+        columns=_list(columns),
+        table=table,
+        where=_own_copies(source) if copies else SQL("true"),
+    )
+
+
+def row_hashes(source: Source, *, copies: bool) -> Composed:
+    """The key and the hash of each row, or copy, in ranges of keys given by two parameters."""
+    table, columns = _side(source, copies=copies)
+    return SQL(
+        "SELECT {key}, hash_record_extended(ROW({columns}), 0)"
+        " FROM {table} t JOIN unnest(%s::uuid[], %s::uuid[]) AS r(low, high) ON {within}"
+        " WHERE {where}"
+    ).format(
+        key=_of("t", columns[0]),
+        columns=_list(_of("t", column) for column in columns),
+        table=table,
+        within=_within("t", columns[0]),
+        where=_own_copies(source) if copies else SQL("true"),
+    )
+
+
+def _copy_out(source: Source, which: Composed) -> Composed:
+    columns: list[Composable] = [_of("s", column) for column in source.columns]
+    if source.shard_column:
+        columns.append(SQL("{}::text").format(Literal(source.alias)))
+    return SQL("COPY (SELECT {} FROM {} s {}) TO STDOUT (FORMAT BINARY)").format(
+        _list(columns), source.table, which
+    )
+
+
+def _written(source: Source) -> list[Identifier]:
+    shard = [source.shard_column] if source.shard_column else []
+    return [*source.target_columns, *shard]
+
+
+def _side(source: Source, *, copies: bool) -> tuple[Identifier, list[Identifier]]:
+    if copies:
+        return source.target, source.target_columns
+    return source.table, source.columns
+
+
+def _did_not_come(source: Source) -> Composed:
+    return SQL("{} AND NOT EXISTS (SELECT FROM {} i WHERE {} = {})").format(
+        _own_copies(source), INCOMING, _of("i", source.target_key), _of("t", source.target_key)
+    )
+
+
+def _own_copies(source: Source) -> Composable:
+    if not source.shard_column:
+        return SQL("true")
+    return SQL("{} = {}").format(_of("t", source.shard_column), Literal(source.alias))
+
+
+def _uuids(keys: Iterable[UUID]) -> Composed:
+    return SQL("{}::uuid[]").format(Literal([str(key) for key in keys]))
+
+
+def _page(number: int) -> Composed:
+    return SQL("{}::tid").format(Literal(f"({number},0)"))
+
+
+def _bucket(key: Identifier, bits: int) -> Composed:
+    return SQL(
+        "(get_byte(uuid_send({key}), 0) << 8 | get_byte(uuid_send({key}), 1)) >> {shift}"
+    ).format(key=key, shift=Literal(16 - bits))
+
+
+def _within(table: str, key: Identifier) -> Composed:
+    return SQL("{} BETWEEN r.low AND r.high").format(_of(table, key))
 
 
 def _list(parts: Iterable[Composable]) -> Composed:

@@ -1,132 +1,268 @@
-"""Copying accounts to analytics."""
+"""Copying accounts and profiles to analytics, where nothing goes wrong but a server or a table.
+
+What must hold when anything goes wrong at any moment is tested in tests.analytics.sync.
+"""
 
 from typing import Any
 from unittest import mock
 from uuid import uuid4
 
 from django.db import connections
-from django.test import TestCase
 from psycopg.sql import SQL, Identifier
 
-from analytics.models import UserAnalytics
-from analytics.sync import (
-    SyncAlreadyRunning,
-    SyncFailed,
-    SyncResult,
-    full,
-    single,
-    statements,
-    sync_all,
-    sync_one,
-    sync_user,
-)
+from analytics.models import ProfileAnalytics, UserAnalytics
+from analytics.sync import SyncFailed, SyncResult, sources, statements, sync_user
+from analytics.sync.batch import begin
 from sharding.errors import DatabaseUnavailable, InvalidShardKey
-from sharding.hashing import slot_for
-from tests.support import ServerLog, server_down
+from tests.analytics.sync.support import (
+    USER,
+    SyncTestCase,
+    add_profiles,
+    copies,
+    execute,
+    key,
+    rows,
+    sync,
+)
+from tests.support import server_down
 from users.models import User
 
-COPIED = ("email", "name", "is_active", "is_staff", "date_joined", "last_login")
+SHARDS = [source for source in sources() if source.alias.startswith("shard_")]
 
 
-class SyncTestCase(TestCase):
-    databases = "__all__"
-    ada: User
-    bob: User
-
-    @classmethod
-    def setUpTestData(cls):
-        cls.ada = User.objects.create_user("ada@example.com", "secret", name="Ada ☃\t\\N")
-        cls.bob = User.objects.create_user("bob@example.com", is_active=False, is_staff=True)
-        User.objects.filter(pk=cls.bob.pk).update(last_login=cls.bob.date_joined)
-
-    def assertCopied(self):
-        """Assert that analytics holds every account, value by value, and no other."""
-        copies = UserAnalytics.objects.order_by("user_id").values_list("user_id", *COPIED)
-        accounts = User.objects.order_by("id").values_list("id", *COPIED)
-        self.assertEqual(list(copies), list(accounts))
+class AccountsTestCase(SyncTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.ada = User.objects.create_user("ada@example.com", "secret", name="Ada ☃\t\\N")
+        self.bob = User.objects.create_user("bob@example.com", is_active=False, is_staff=True)
+        User.objects.filter(pk=self.bob.pk).update(last_login=self.bob.date_joined)
 
 
-class FullPassTests(SyncTestCase):
-    def test_copies_every_account(self):
-        self.assertEqual(sync_all(), SyncResult(upserted=2))
-        self.assertCopied()
+class SyncTests(AccountsTestCase):
+    def test_copies_every_account(self) -> None:
+        self.assertEqual(sync(), SyncResult(upserted=2, unchanged=2))
+        self.assertEqualSides()
+        self.assertEqual(copies()[self.ada.pk][:2], ("ada@example.com", "Ada ☃\t\\N"))
 
-    def test_copies_changes_and_leaves_the_rest_alone(self):
-        sync_all()
+    def test_copies_changes_and_leaves_the_rest_alone(self) -> None:
+        sync()
         before = dict(UserAnalytics.objects.values_list("user_id", "synced_at"))
         User.objects.filter(pk=self.bob.pk).update(name="Bob", last_login=None)
-        self.assertEqual(sync_all(), SyncResult(upserted=1, unchanged=1))
-        self.assertCopied()
+        self.assertEqual(sync(), SyncResult(upserted=1))
+        self.assertEqualSides()
         after = dict(UserAnalytics.objects.values_list("user_id", "synced_at"))
         self.assertEqual(after[self.ada.pk], before[self.ada.pk])
         self.assertGreater(after[self.bob.pk], before[self.bob.pk])
 
-    def test_two_users_may_swap_their_emails(self):
-        sync_all()
-        User.objects.filter(pk=self.ada.pk).update(email="c@example.com")
-        User.objects.filter(pk=self.bob.pk).update(email="ada@example.com")
-        sync_all()
-        self.assertCopied()
+    def test_nothing_to_do_writes_nothing(self) -> None:
+        sync()
+        before = begin(USER)
+        self.assertEqual(sync(), SyncResult())
+        after = begin(USER)
+        self.assertEqual((after.token, after.claimed), (before.token, before.claimed))
 
-    def test_deletes_copies_of_accounts_that_are_gone(self):
-        sync_all()
+    def test_two_users_may_swap_their_emails(self) -> None:
+        sync()
+        for user, email in ((self.ada, "c"), (self.bob, "ada"), (self.ada, "bob")):
+            User.objects.filter(pk=user.pk).update(email=f"{email}@example.com")
+        sync(batch_size=1)
+        self.assertEqualSides()
+
+    def test_deletes_copies_of_accounts_that_are_gone(self) -> None:
+        sync()
         self.bob.delete()
-        self.assertEqual(sync_all(), SyncResult(deleted=1, unchanged=1))
-        self.assertCopied()
+        self.assertEqual(sync(), SyncResult(deleted=1))
+        self.assertEqualSides()
 
-    def test_an_empty_primary_empties_analytics(self):
-        sync_all()
-        User.objects.all().delete()
-        self.assertEqual(sync_all(), SyncResult(deleted=2))
+    def test_an_empty_primary_empties_analytics(self) -> None:
+        sync()
+        execute("default", "DELETE FROM users_user")
+        self.assertEqual(sync(), SyncResult(deleted=2))
+        self.assertEqualSides()
 
-    def test_never_reads_the_password(self):
-        self.assertNotIn("password", statements.copy_from_primary().as_string())
-        self.assertNotIn("*", statements.copy_from_primary().as_string())
+    def test_never_reads_the_password(self) -> None:
+        for source in sources():
+            read = statements.copy_keys(source, [self.ada.pk]).as_string()
+            self.assertNotIn("password", read)
+            self.assertNotIn("*", read)
 
-    def test_a_second_pass_at_once_is_refused(self):
-        other = ServerLog("analytics").connection
-        self.addCleanup(other.close)
-        other.execute("SELECT pg_advisory_lock(%s)", [full.LOCK])
-        with self.assertRaises(SyncAlreadyRunning):
-            sync_all()
+    def test_the_types_of_both_tables_are_the_same(self) -> None:
+        """Binary COPY writes what it reads, whatever the columns are."""
+        for source in sources():
+            here = column_types(source.alias, source.table, source.columns)
+            there = column_types("analytics", source.target, source.target_columns)
+            self.assertEqual(here, there)
 
-    def test_an_error_names_the_database_and_changes_nothing(self):
-        sync_all()
+    def test_small_batches_come_to_the_same(self) -> None:
+        sync()
+        execute("default", "UPDATE users_user SET name = 'x'")
+        self.assertEqual(sync(batch_size=1), SyncResult(upserted=2))
+        self.assertEqualSides()
+
+
+class ProfileTests(SyncTestCase):
+    def test_every_shard_s_profiles_with_its_alias(self) -> None:
+        for number, source in enumerate(SHARDS):
+            add_profiles(source.alias, [key(10 * number), key(10 * number + 1)], "pro")
+        for source in SHARDS:
+            self.assertEqual(sync(source).upserted, 2)
+        for source in SHARDS:
+            self.assertEqualSides(source)
+        self.assertEqual(
+            sorted(ProfileAnalytics.objects.values_list("user_id", "shard")),
+            [(user, source.alias) for source in SHARDS for user in sorted(rows(source))],
+        )
+
+    def test_a_reconcile_deletes_only_the_copies_of_its_own_shard(self) -> None:
+        for number, source in enumerate(SHARDS):
+            add_profiles(source.alias, [key(number)])
+            sync(source)
+        with connections["shard_1"].cursor() as cursor:
+            cursor.execute("TRUNCATE users_profile CASCADE")
+        self.assertEqual(sync(SHARDS[0]).deleted, 1)
+        self.assertEqual(len(copies(SHARDS[0])), 0)
+        for source in SHARDS[1:]:
+            self.assertEqualSides(source)
+
+    def test_a_profile_that_moved_to_another_shard(self) -> None:
+        first, second = SHARDS[:2]
+        add_profiles(first.alias, [key(1)])
+        sync(first)
+        add_profiles(second.alias, [key(1)], "pro")
+        execute(first.alias, "DELETE FROM users_profile")
+        sync(second)
+        sync(first)
+        self.assertEqual(list(copies(second)), [key(1)])
+        self.assertEqual(copies(first), {})
+
+    def test_one_shard_that_is_down_does_not_matter_to_the_others(self) -> None:
+        for number, source in enumerate(SHARDS):
+            add_profiles(source.alias, [key(number)])
+        with server_down(SHARDS[1].alias):
+            for source in SHARDS:
+                if source is SHARDS[1]:
+                    with self.assertRaises(DatabaseUnavailable):
+                        sync(source)
+                else:
+                    sync(source)
+                    self.assertEqualSides(source)
+        sync(SHARDS[1])
+        self.assertEqualSides(SHARDS[1])
+
+
+class FailureTests(AccountsTestCase):
+    def test_an_error_names_the_database_and_changes_nothing(self) -> None:
+        sync()
         self.bob.delete()
-        broken = SQL("DELETE FROM missing")
+        broken = SQL("DELETE FROM missing WHERE id = ANY(%s)")
         with (
-            mock.patch.object(statements, "delete_gone", return_value=broken),
+            mock.patch.object(statements, "delete_keys", return_value=broken),
             self.assertRaisesRegex(SyncFailed, "Database analytics .*missing"),
         ):
-            sync_all()
+            sync()
         self.assertEqual(UserAnalytics.objects.count(), 2)
-        self.assertEqual(sync_all(), SyncResult(deleted=1, unchanged=1))
+        self.assertHeals()
 
-    def test_an_error_of_the_primary_in_the_middle_of_the_copy_is_not_blamed_on_analytics(self):
-        sync_all()
+    def test_an_error_of_the_primary_in_the_middle_of_the_copy_is_not_blamed_on_analytics(
+        self,
+    ) -> None:
+        sync()
+        self.bob.delete()
         failing = SQL("COPY (SELECT 1 / (2 - g) FROM generate_series(1, 3) g) TO STDOUT")
         with (
-            mock.patch.object(statements, "copy_from_primary", return_value=failing),
+            mock.patch.object(statements, "copy_keys", return_value=failing),
             self.assertRaisesRegex(SyncFailed, "Database primary .*division by zero"),
         ):
-            sync_all()
+            sync()
         self.assertEqual(UserAnalytics.objects.count(), 2)
+        self.assertHeals()
 
-    def test_a_server_that_is_down_is_named(self):
-        sync_all()
+    def test_a_table_that_is_missing_is_named_with_its_database(self) -> None:
+        for alias, table in (
+            ("default", "analytics_syncposition"),
+            ("default", "users_userchange"),
+            ("analytics", "analytics_synccheckpoint"),
+            ("analytics", "analytics_useranalytics"),
+        ):
+            with self.subTest(table):
+                execute(alias, f"ALTER TABLE {table} RENAME TO elsewhere")
+                try:
+                    named = "primary" if alias == "default" else alias
+                    with self.assertRaisesRegex(SyncFailed, f"Database {named} .*{table}"):
+                        sync()
+                finally:
+                    execute(alias, f"ALTER TABLE elsewhere RENAME TO {table}")
+        sync()
+        self.assertEqualSides()
+
+    def test_a_server_that_is_down_is_named(self) -> None:
+        sync()
         for alias in ("default", "analytics"):
             with self.subTest(alias), server_down(alias):
                 with self.assertRaises(DatabaseUnavailable) as caught:
-                    sync_all()
+                    sync()
                 self.assertEqual(caught.exception.alias, alias)
-        self.assertEqual(UserAnalytics.objects.count(), 2)
+        self.assertEqualSides()
 
-    def test_the_types_of_both_tables_are_the_same(self):
-        """Binary COPY writes what it reads, whatever the columns are."""
-        self.assertEqual(
-            column_types("default", statements._SOURCE, statements._SOURCE_COLUMNS),
-            column_types("analytics", statements._TARGET, statements._COLUMNS),
-        )
+
+class SyncUserTests(AccountsTestCase):
+    def copy(self, user: User) -> UserAnalytics:
+        copy = sync_user(user.pk)
+        assert copy
+        return copy
+
+    def test_copies_one_account_and_its_profile_and_returns_the_copy(self) -> None:
+        copy = self.copy(self.bob)
+        self.assertEqual((copy.user_id, copy.email), (self.bob.pk, "bob@example.com"))
+        self.assertEqual(copy.last_login, self.bob.date_joined)
+        self.assertEqual(list(UserAnalytics.objects.all()), [copy])
+        self.assertEqual(ProfileAnalytics.objects.get().user_id, self.bob.pk)
+
+    def test_of_a_source_never_synced_the_rest_stays_owed(self) -> None:
+        self.copy(self.ada)
+        self.assertTrue(begin(USER).disagreement)
+        sync()
+        self.assertEqualSides()
+
+    def test_copies_a_change_and_leaves_the_log_s_other_entries(self) -> None:
+        sync()
+        execute("default", "UPDATE users_user SET name = 'new'")
+        self.assertEqual(self.copy(self.ada).name, "new")
+        self.assertNotEqual(copies()[self.bob.pk][1], "new")
+        self.assertEqual(begin(USER).disagreement, "")
+        self.assertHeals()
+
+    def test_deletes_the_copies_of_an_account_that_is_gone(self) -> None:
+        self.copy(self.ada)
+        user_id = self.ada.pk
+        self.ada.delete()
+        self.assertIsNone(sync_user(str(user_id)))
+        self.assertFalse(UserAnalytics.objects.exists())
+        self.assertFalse(ProfileAnalytics.objects.exists())
+
+    def test_of_a_user_who_never_was_there_is_no_copy(self) -> None:
+        self.assertIsNone(sync_user(uuid4()))
+
+    def test_refuses_what_is_no_uuid(self) -> None:
+        wrongs: list[Any] = ["", "ada", 1, None]
+        for wrong in wrongs:
+            with self.subTest(wrong), self.assertRaises(InvalidShardKey):
+                sync_user(wrong)
+
+    def test_an_owed_reconcile_stays_owed(self) -> None:
+        sync()
+        execute("analytics", "UPDATE analytics_synccheckpoint SET token = gen_random_uuid()")
+        execute("analytics", "UPDATE analytics_useranalytics SET name = 'restored'")
+        self.copy(self.ada)
+        self.assertTrue(begin(USER).disagreement)
+        self.assertHeals()
+
+    def test_a_server_that_is_down_is_named(self) -> None:
+        for alias in ("default", "analytics"):
+            with self.subTest(alias), server_down(alias):
+                with self.assertRaises(DatabaseUnavailable) as caught:
+                    sync_user(self.ada.pk)
+                self.assertEqual(caught.exception.alias, alias)
 
 
 def column_types(alias: str, table: Identifier, columns: list[Identifier]) -> list[int]:
@@ -134,64 +270,3 @@ def column_types(alias: str, table: Identifier, columns: list[Identifier]) -> li
         query = SQL("SELECT {} FROM {} LIMIT 0")
         cursor.execute(query.format(SQL(", ").join(columns), table))
         return [column.type_code for column in cursor.description]
-
-
-class SingleTests(SyncTestCase):
-    def copy(self, user: User) -> UserAnalytics:
-        copy = sync_user(user.pk)
-        assert copy
-        return copy
-
-    def test_copies_one_account_and_returns_the_copy(self):
-        copy = self.copy(self.bob)
-        self.assertEqual((copy.user_id, copy.email), (self.bob.pk, "bob@example.com"))
-        self.assertEqual(copy.last_login, self.bob.date_joined)
-        self.assertEqual(list(UserAnalytics.objects.all()), [copy])
-
-    def test_copies_a_change(self):
-        before = self.copy(self.ada)
-        self.assertEqual(sync_one(self.ada.pk), SyncResult(unchanged=1))
-        User.objects.filter(pk=self.ada.pk).update(name="Ada King")
-        self.assertEqual(sync_one(str(self.ada.pk)), SyncResult(upserted=1))
-        after = self.copy(self.ada)
-        self.assertEqual(after.name, "Ada King")
-        self.assertGreater(after.synced_at, before.synced_at)
-
-    def test_deletes_the_copy_of_an_account_that_is_gone(self):
-        sync_user(self.ada.pk)
-        user_id = self.ada.pk
-        self.ada.delete()
-        self.assertEqual(sync_one(user_id), SyncResult(deleted=1))
-        self.assertIsNone(sync_user(user_id))
-        self.assertFalse(UserAnalytics.objects.exists())
-
-    def test_of_a_user_who_never_was_there_is_no_copy(self):
-        self.assertEqual(sync_one(uuid4()), SyncResult())
-
-    def test_refuses_what_is_no_uuid(self):
-        wrongs: list[Any] = ["", "ada", 1, None]
-        for wrong in wrongs:
-            with self.subTest(wrong), self.assertRaises(InvalidShardKey):
-                sync_user(wrong)
-
-    def test_waits_for_another_sync_of_the_same_user(self):
-        other = ServerLog("analytics").connection
-        self.addCleanup(other.close)
-        other.execute("SELECT pg_advisory_lock(%s, %s)", [single.LOCK, slot_for(self.ada.pk)])
-        with connections["analytics"].cursor() as cursor:
-            cursor.execute("SET LOCAL lock_timeout = '50ms'")
-        with self.assertRaisesRegex(SyncFailed, "lock timeout"):
-            sync_user(self.ada.pk)
-
-    def test_an_error_names_the_database(self):
-        with connections["default"].cursor() as cursor:
-            cursor.execute("ALTER TABLE users_user RENAME TO elsewhere")
-        with self.assertRaisesRegex(SyncFailed, "Database primary .*users_user"):
-            sync_user(self.ada.pk)
-
-    def test_a_server_that_is_down_is_named(self):
-        for alias in ("default", "analytics"):
-            with self.subTest(alias), server_down(alias):
-                with self.assertRaises(DatabaseUnavailable) as caught:
-                    sync_user(self.ada.pk)
-                self.assertEqual(caught.exception.alias, alias)

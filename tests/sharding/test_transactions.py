@@ -1,5 +1,8 @@
 """Transactions on one user's shard."""
 
+from collections.abc import Callable
+from uuid import UUID
+
 from django.db import connections, transaction
 from django.test import TestCase
 
@@ -11,6 +14,9 @@ from users.models import Activity, Profile
 
 class AtomicTests(TestCase):
     databases = "__all__"
+    here: UUID
+    beside: UUID
+    there: UUID
 
     @classmethod
     def setUpTestData(cls) -> None:
@@ -33,7 +39,7 @@ class AtomicTests(TestCase):
     def test_every_write_to_another_shard_is_refused(self) -> None:
         there = Profile.objects.get(user_id=self.there)
         own = Profile.objects.filter(user_id=self.there)
-        writes = {
+        writes: dict[str, Callable[[], object]] = {
             "save": there.save,
             "delete": there.delete,
             "queryset update": lambda: own.update(bio="x"),
@@ -72,7 +78,8 @@ class OnCommitTests(TestCase):
     databases = "__all__"
 
     def test_the_function_runs_after_the_shards_transaction(self) -> None:
-        user_id, calls = id_on("shard_3"), []
+        user_id = id_on("shard_3")
+        calls: list[str] = []
         with self.captureOnCommitCallbacks(using="shard_3", execute=True), atomic(user_id):
             on_commit(user_id, lambda: calls.append("after"))
             calls.append("inside")

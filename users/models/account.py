@@ -10,6 +10,7 @@ from django.db import models, transaction
 from django.db.models.functions import Lower
 from django.utils import timezone
 
+from sharding.change_log import change_triggers
 from users.models.owned import Profile
 
 __all__ = ["LowercaseEmailField", "User", "UserManager"]
@@ -72,6 +73,11 @@ class User(AbstractBaseUser, PermissionsMixin):
     REQUIRED_FIELDS: ClassVar[list[str]] = []
 
     class Meta:
+        triggers = change_triggers(
+            "users_userchange",
+            key="id",
+            columns=["email", "name", "is_active", "is_staff", "date_joined", "last_login"],
+        )
         constraints = [
             # For raw SQL and COPY, which pass by LowercaseEmailField.
             models.CheckConstraint(

@@ -7,6 +7,7 @@ from django.core.validators import RegexValidator
 from django.db import models
 from django.utils import timezone
 
+from sharding.change_log import change_triggers
 from sharding.models import ShardedModel
 
 __all__ = ["Activity", "Profile"]
@@ -34,6 +35,11 @@ class Profile(ShardedModel):
     updated_at = models.DateTimeField(auto_now=True)
 
     class Meta:
+        triggers = change_triggers(
+            "users_profilechange",
+            key="user_id",
+            columns=["country", "plan", "created_at", "updated_at"],
+        )
         indexes = [
             models.Index(fields=["created_at"]),
             models.Index(fields=["country", "plan"]),

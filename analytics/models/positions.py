@@ -1,0 +1,35 @@
+"""How far the copies are, on both sides: see analytics.sync.turn for what the tokens mean."""
+
+from django.db import models
+
+from sharding.models import LocalManager
+
+__all__ = ["SyncCheckpoint", "SyncPosition"]
+
+
+class SyncPosition(models.Model):
+    """Beside the source's rows: the token of the last batch read there, and of the last applied."""
+
+    source = models.CharField(primary_key=True, max_length=63)
+    claimed = models.UUIDField(null=True)
+    applied = models.UUIDField(null=True)
+
+    objects = LocalManager(primary=True)
+
+    class Meta:
+        base_manager_name = "objects"
+
+    def __str__(self) -> str:
+        return self.source
+
+
+class SyncCheckpoint(models.Model):
+    """Beside the copies: the token of the last batch written, and how far a reconcile came."""
+
+    source = models.CharField(primary_key=True, max_length=127)
+    token = models.UUIDField(null=True)
+    # Not NULL from the beginning of a reconcile to its end: {"page": 0, "filenode": 0}
+    reconcile = models.JSONField(null=True)
+
+    def __str__(self) -> str:
+        return self.source

@@ -1,0 +1,49 @@
+"""How far the copies are behind, and how much is in the logs."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.db import connections
+from psycopg.sql import SQL
+
+from analytics.models import SyncRun
+from analytics.sync.batch import begin
+from analytics.sync.described import Source
+from analytics.sync.errors import naming
+from sharding import conf
+
+__all__ = ["SourceStatus", "lag", "last_runs", "status"]
+
+
+@dataclass(frozen=True)
+class SourceStatus:
+    """One source. `trouble` says why a reconcile is owed, or is empty."""
+
+    source: str
+    entries: int
+    bytes: int
+    lag: timedelta
+    trouble: str
+
+
+def lag(source: Source) -> timedelta:
+    """Return the age of the oldest entry of the log: never less than the copies are behind."""
+    query = SQL("SELECT coalesce(clock_timestamp() - min(at), '0') FROM {}").format(source.log)
+    with naming(source.alias), connections[source.alias].cursor() as cursor:
+        cursor.execute(query)
+        return max(cursor.fetchone()[0], timedelta())
+
+
+def status(source: Source) -> SourceStatus:
+    """Look at one source. Raises SyncFailed, DatabaseUnavailable."""
+    query = SQL("SELECT count(*), pg_total_relation_size(%s::regclass) FROM {}").format(source.log)
+    with naming(source.alias), connections[source.alias].cursor() as cursor:
+        cursor.execute(query, [source.log.as_string()])
+        entries, size = cursor.fetchone()
+    return SourceStatus(source.name, entries, size, lag(source), begin(source).disagreement)
+
+
+def last_runs(number: int = 5) -> list[SyncRun]:
+    """Return the newest records of runs."""
+    with naming(conf.analytics()):
+        return list(SyncRun.objects.order_by("-started_at")[:number])

@@ -1,0 +1,91 @@
+"""A log of the keys whose rows were changed, filled by triggers; a queue that a sync empties.
+
+Keys only, no payload: whoever reads the log reads the rows as they are by then. By triggers of
+statements, not by signals, so that bulk statements, raw SQL and psql are caught too.
+"""
+
+from collections.abc import Sequence
+
+import pgtrigger
+from django.db import models
+from psycopg.sql import SQL, Composed, Identifier
+
+__all__ = ["Change", "ClockTimestamp", "change_triggers"]
+
+
+class ClockTimestamp(models.Func):
+    """The time at which the row is written, not that of its transaction's beginning."""
+
+    template = "clock_timestamp()"
+    output_field = models.DateTimeField()
+
+
+class Change(models.Model):
+    """One entry of a log: whose row was changed, or NULL for a TRUNCATE, and when."""
+
+    id = models.BigAutoField(primary_key=True)
+    user_id = models.UUIDField(null=True)
+    at = models.DateTimeField(db_default=ClockTimestamp())
+
+    class Meta:
+        abstract = True
+
+    def __str__(self) -> str:
+        return f"{self.user_id or 'everything'} at {self.at:%Y-%m-%d %H:%M:%S}"
+
+
+def change_triggers(log: str, *, key: str, columns: Sequence[str]) -> tuple[pgtrigger.Trigger, ...]:
+    """Return the triggers, for a model's Meta.triggers, that log its changes in the table `log`.
+
+    `key` is the column that holds the user's id, `columns` are those whose change is logged.
+    """
+    new, old = SQL("new_rows"), SQL("old_rows")
+    return (
+        _trigger("insert", pgtrigger.Insert, _keys(log, key, new), new="new_rows"),
+        _trigger("delete", pgtrigger.Delete, _keys(log, key, old), old="old_rows"),
+        _trigger(
+            "update", pgtrigger.Update, _changed(log, key, columns), old="old_rows", new="new_rows"
+        ),
+        _trigger("truncate", pgtrigger.Truncate, _everything(log)),
+    )
+
+
+def _trigger(
+    name: str, operation: pgtrigger.Operation, statement: Composed, **rows: str
+) -> pgtrigger.Trigger:
+    return pgtrigger.Trigger(
+        name=f"log_{name}",
+        level=pgtrigger.Statement,
+        when=pgtrigger.After,
+        operation=operation,
+        referencing=pgtrigger.Referencing(**rows) if rows else None,
+        func=f"{statement.as_string()} RETURN NULL;",
+    )
+
+
+def _keys(log: str, key: str, rows: SQL) -> Composed:
+    return SQL("INSERT INTO {} (user_id) SELECT {} FROM {};").format(
+        Identifier(log), Identifier(key), rows
+    )
+
+
+def _changed(log: str, key: str, columns: Sequence[str]) -> Composed:
+    """Log the keys of the rows that differ; a changed key counts as one row gone, one come."""
+    return SQL(
+        "INSERT INTO {log} (user_id) SELECT coalesce(n.{key}, o.{key})"
+        " FROM old_rows o FULL JOIN new_rows n ON n.{key} = o.{key}"
+        " WHERE ROW({old}) IS DISTINCT FROM ROW({new});"
+    ).format(
+        log=Identifier(log),
+        key=Identifier(key),
+        old=_row("o", [key, *columns]),
+        new=_row("n", [key, *columns]),
+    )
+
+
+def _everything(log: str) -> Composed:
+    return SQL("INSERT INTO {} (user_id) VALUES (NULL);").format(Identifier(log))
+
+
+def _row(table: str, columns: Sequence[str]) -> Composed:
+    return SQL(", ").join(SQL("{}.{}").format(Identifier(table), Identifier(c)) for c in columns)

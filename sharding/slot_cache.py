@@ -28,7 +28,8 @@ def current() -> SlotMap:
 def clear() -> None:
     """Forget the map: the next use reads it anew."""
     global _map
-    _map = None
+    with _lock:  # or a read that is under way would keep the map as it was before
+        _map = None
 
 
 def get_shard_for_user_id(user_id: UUID | str) -> str:

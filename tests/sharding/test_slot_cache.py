@@ -1,5 +1,7 @@
 """The slot map's table: filled once by `migrate`, from then on the truth."""
 
+from concurrent.futures import ThreadPoolExecutor, wait
+from threading import Event
 from unittest import mock
 from uuid import UUID
 
@@ -159,6 +161,24 @@ class CurrentTests(TestCase):
         with self.settings(SHARD_SLOTS=UNEVEN):
             slot_cache.fill("default")
         self.assertEqual(str(slot_cache.current()), UNEVEN)
+
+    def test_clearing_while_it_is_being_read(self) -> None:
+        before = slot_cache.current()
+        slot_cache.clear()
+        reading, go_on = Event(), Event()
+
+        def read_slowly() -> SlotMap:
+            reading.set()
+            go_on.wait(timeout=10)
+            return before
+
+        with mock.patch.object(slot_cache, "read", read_slowly), ThreadPoolExecutor(2) as threads:
+            threads.submit(slot_cache.current)
+            reading.wait(timeout=10)
+            clearing = threads.submit(slot_cache.clear)
+            wait([clearing], timeout=0.1)  # it should not get through yet
+            go_on.set()
+        self.assertIsNot(slot_cache.current(), before)
 
     def test_read_in_few_queries(self) -> None:
         with CaptureQueriesContext(connection) as queries:

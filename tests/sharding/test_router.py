@@ -14,21 +14,25 @@ from django.db import connections, models, router
 from django.db.migrations.loader import MigrationLoader
 from django.test import SimpleTestCase, TestCase
 
-from analytics.models import SyncRun, UserAnalytics
+from analytics.models import SyncPosition, SyncRun, UserAnalytics
 from sharding import get_shard_for_user_id, use_shard
 from sharding.errors import InvalidShardKey, ShardingError, ShardKeyRequired
 from tests.sharding.ids import id_on, ids_on_each_shard
-from users.models import Activity, Profile, User
+from users.models import Activity, Profile, ProfileChange, User
 
 SHARDS = {"shard_1", "shard_2", "shard_3"}
-SHARDED = {"users.Profile", "users.Activity"}
+SHARDED = {
+    "users.Profile": SHARDS,
+    "users.Activity": SHARDS,
+    # Without a key: each of these databases has its own.
+    "users.ProfileChange": SHARDS,
+    "analytics.SyncPosition": {"default", *SHARDS},
+}
 
 
 def homes(label: str) -> set[str]:
     """The databases that a model's table stands in."""
-    if label in SHARDED:
-        return SHARDS
-    return {"analytics"} if label.startswith("analytics.") else {"default"}
+    return SHARDED.get(label) or {"analytics" if label.startswith("analytics.") else "default"}
 
 
 def all_models() -> list[type[models.Model]]:
@@ -103,6 +107,12 @@ class ReadAndWriteTests(TestCase):
             self.enterContext(self.assertNumQueries(0, using=alias))
         self.assertEqual(self.both(Activity, instance=activity), "shard_2")
 
+    def test_a_row_without_a_key_stays_where_it_was_loaded_from(self) -> None:
+        for alias in homes("analytics.SyncPosition"):
+            position = stored(SyncPosition, source="users")
+            position._state.db = alias
+            self.assertEqual(self.both(SyncPosition, instance=position), alias)
+
     def test_an_instance_that_says_nothing(self) -> None:
         user = User(id=id_on("shard_1"))
         for instance in (None, Profile(), Activity(), user, Group()):
@@ -141,7 +151,8 @@ class AllowRelationTests(TestCase):
         samples: dict[str, list[models.Model]] = {
             "default": [User(), Group(), LogEntry(), ContentType()],
             "analytics": [UserAnalytics(), SyncRun()],
-            "shards": [Profile(), Activity()],
+            "shards": [Profile(), Activity(), ProfileChange()],
+            "primary and shards": [SyncPosition()],
         }
         for place, instances in samples.items():
             for other, others in samples.items():
@@ -214,7 +225,7 @@ class AllowMigrateTests(SimpleTestCase):
         # They have lost their base classes.
         state = MigrationLoader(None).project_state()
         historical = state.apps.get_models(include_auto_created=True)
-        self.assertLess(SHARDED, {model._meta.label for model in historical})
+        self.assertLess({*SHARDED}, {model._meta.label for model in historical})
         for model in historical:
             options = model._meta
             with self.subTest(options.label):

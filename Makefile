@@ -8,6 +8,7 @@ PY := .venv/bin/python
 # The pinned requirements are installed again when their file or the Python changes.
 READY := .venv/ready
 READY_DEV := .venv/ready-dev
+READY_BENCH := .venv/ready-bench
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -48,7 +49,7 @@ coverage: $(READY_DEV) ## run the tests, and show what they do not reach
 	@$(PY) -m coverage combine --quiet
 	$(PY) -m coverage report --skip-covered
 
-lint: $(READY_DEV) ## check style, types, imports and migrations; needs no server
+lint: $(READY_BENCH) ## check style, types, imports and migrations; needs no server
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/lint-imports
@@ -57,7 +58,7 @@ lint: $(READY_DEV) ## check style, types, imports and migrations; needs no serve
 	$(PY) -W 'ignore:Got an error checking a consistent migration history:RuntimeWarning' \
 		manage.py makemigrations --check --dry-run
 
-bench: $(READY_DEV) ## run every benchmark
+bench: $(READY_BENCH) ## run every benchmark
 	@for program in $$(grep -l '^if __name__ ==' benchmarks/*.py | sed 's,.*/\(.*\).py,\1,'); do \
 		echo "$$program:"; $(PY) -m benchmarks.$$program || exit; \
 	done
@@ -76,6 +77,11 @@ $(READY): requirements.txt $(PY)
 $(READY_DEV): requirements-dev.txt $(READY)
 	@echo 'Installing requirements-dev.txt ...'
 	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+$(READY_BENCH): requirements-bench.txt $(READY_DEV)
+	@echo 'Installing requirements-bench.txt ...'
+	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
 	@touch $@
 
 $(PY):

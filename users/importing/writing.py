@@ -59,6 +59,8 @@ class Writer:
 
         With an error no account of the batch is stored.
         """
+        if not rows:
+            return Outcome([])
         primary = connections[settings.PRIMARY_DATABASE]
         moment = timezone.now()
         with transaction.atomic(using=primary.alias, durable=True):
@@ -69,24 +71,25 @@ class Writer:
     def _write_accounts(
         self, primary: BaseDatabaseWrapper, rows: Sequence[Row], moment: datetime
     ) -> Outcome:
-        if not rows:
-            return Outcome([])
         with _ACCOUNTS.filled(primary, [f"{row.id}\t{row.account}" for row in rows]):
-            others = self._insert(primary, moment)
-            if others and self.on_conflict == "update":
-                stored = _stored_accounts(primary, others)
-        if not others:
+            known = self._insert(primary, moment)
+            wanted = known if self.on_conflict == "update" else ()
+            stored = _stored_accounts(primary, wanted) if wanted else {}
+        if not known:
             return Outcome(rows)
-        outcome = Outcome([row for row in rows if row.id not in others])
-        standing = [row for row in rows if row.id in others]
-        if self.on_conflict == "error":
-            raise _conflict(standing[0])
-        if self.on_conflict == "skip":
-            outcome.skipped = len(standing)
-        else:
-            outcome.updated, outcome.rejected = _targets(standing, stored)
-            _update_accounts(primary, outcome.updated, moment)
+        outcome = Outcome([row for row in rows if row.id not in known])
+        self._resolve([row for row in rows if row.id in known], stored, outcome)
+        _update_accounts(primary, outcome.updated, moment)
         return outcome
+
+    def _resolve(self, rows: Sequence[Row], stored: "_Stored", outcome: Outcome) -> None:
+        """Decide what becomes of rows whose email or id is stored already. Raises Conflict."""
+        if self.on_conflict == "error":
+            raise _conflict(rows[0])
+        if self.on_conflict == "skip":
+            outcome.skipped = len(rows)
+        else:
+            outcome.updated, outcome.rejected = _targets(rows, stored)
 
     def _insert(self, primary: BaseDatabaseWrapper, moment: datetime) -> set[str]:
         """Insert the staged accounts; return the ids of those that something stands in the way of.

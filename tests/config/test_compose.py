@@ -143,7 +143,7 @@ class SiteTests(ComposeTestCase):
     def test_the_commands_exist(self):
         for service, words in (
             ("migrate", ["migrate"]),
-            ("sync", ["sync_analytics", "--no-progress"]),
+            ("sync", ["sync_analytics", "--follow"]),
         ):
             self.assertIn(f"manage.py {' '.join(words)}", self.services[service]["command"])
             self.manage(*words, "--help", environ=self.environment(service))

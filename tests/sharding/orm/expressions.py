@@ -76,7 +76,7 @@ COMMON: Grammar = {
     ],
     "filters": [
         *("", ".filter({filter})", ".exclude({filter})", ".exclude({condition})"),
-        ".filter({filter}).filter({filter})",
+        ".filter({condition}).filter({filter})",
     ],
     "annotations": [
         *("", ".annotate(x={scalar})", ".alias(x={scalar}).filter(x__isnull=False)"),

@@ -103,8 +103,8 @@ class FanOutCompiler(SQLCompiler):
 
     def get_order_by(self) -> list[Any]:
         terms = super().get_order_by()
-        for resolved, _ in terms:
-            if isinstance(resolved.expression, Value):
+        for resolved, (sql, _, _) in terms:
+            if self.ordering_parts.search(sql)[1] == "%s":
                 refuse("Ordering by a constant", "PostgreSQL takes it for a column's position.")
             require_comparable(resolved.expression, "ORDER BY of")
         return [self._by_code_point(*term) for term in terms]

@@ -154,8 +154,8 @@ class CsvTests(SimpleTestCase):
         batch = read(f"country,email,id\nch,A@example.com,{V4}\n")
         row = Row(2, f"ch,A@example.com,{V4}\n", V4, "a@example.com", *batch.rows[0][4:])
         self.assertEqual(batch.rows, [row])
-        self.assertEqual(row.account.split("\t"), ["a@example.com", NULL, NULL, NULL, NULL])
-        self.assertEqual(row.profile.split("\t"), [NULL, NULL, "CH", NULL, NULL, NULL])
+        self.assertEqual(row.account.split("\t"), [V4, "a@example.com", NULL, NULL, NULL, NULL])
+        self.assertEqual(row.profile.split("\t"), [V4, NULL, NULL, "CH", NULL, NULL, NULL])
 
     def test_numbers_lines_across_records_of_several_lines(self):
         batch = read('email,bio\na@example.com,"1\n2\r\n3"\n\nbad,"\n"\nb@example.com,x\n')
@@ -298,7 +298,7 @@ class NdjsonTests(SimpleTestCase):
             {"email": "b@example.com", "is_active": "yes", "bio": "1\t2"},
         )
         self.assertEqual([row.line for row in batch.rows], [1, 3])
-        self.assertEqual(batch.rows[0].account.split("\t")[1:3], [NULL, "f"])
+        self.assertEqual(batch.rows[0].account.split("\t")[2:4], [NULL, "f"])
         self.assertEqual(batch.rows[0].profile.split("\t")[-1], r'{"a": "é\\n"}')
         self.assertEqual(batch.rows[1].profile.split("\t")[-2:], [r"1\t2", NULL])
 

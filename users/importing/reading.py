@@ -4,20 +4,21 @@ Memory is bounded by one batch and the longest line, however long the file is.
 """
 
 from collections import defaultdict
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import NamedTuple, TypeVar, cast
 
-from users.importing.records import Record, unreadable
+from users.importing.records import LONGEST_LINE, Record, unreadable
 from users.importing.staging import NULL
 from users.importing.values import PARSERS, Parser
 
 __all__ = ["ACCOUNT", "PROFILE", "Batch", "Rejected", "Row", "batches"]
 
-# The columns that make up `Row.account` and `Row.profile`, each to stand behind an id.
-ACCOUNT = ("email", "name", "is_active", "date_joined", "last_login")
-PROFILE = ("date_joined", "display_name", "country", "plan", "bio", "settings")
+# The columns that make up `Row.account` and `Row.profile`.
+ACCOUNT = ("id", "email", "name", "is_active", "date_joined", "last_login")
+PROFILE = ("id", "date_joined", "display_name", "country", "plan", "bio", "settings")
 
 _Item = TypeVar("_Item", Record, "Row")
 _Reasons = defaultdict[int, list[str]]  # by line
@@ -40,6 +41,15 @@ class Row(NamedTuple):
     email: str
     account: str
     profile: str
+
+    def about(self, user_id: str) -> "Row":
+        """Return the row as one about another account than the id in its line says."""
+        account, profile = self.account[len(self.id) :], self.profile[len(self.id) :]
+        return self._replace(id=user_id, account=user_id + account, profile=user_id + profile)
+
+
+# Row(...) takes three times as long, which shows.
+_new_row: "Callable[[tuple[int | str, ...]], Row]" = partial(tuple.__new__, Row)
 
 
 @dataclass
@@ -77,7 +87,11 @@ def _without(reasons: _Reasons, items: list[_Item]) -> list[_Item]:
 
 def _refuse_unreadable(records: list[Record], reasons: _Reasons) -> None:
     for record in records:
-        if reason := unreadable(record.content) or record.reason:
+        content, reason = record.content, record.reason
+        # Of most lines this says enough.
+        if not content.isascii() or "\0" in content or len(content) > LONGEST_LINE:
+            reason = unreadable(content) or reason
+        if reason:
             reasons[record.line].append(reason)
 
 
@@ -93,17 +107,10 @@ def _rows(header: Sequence[str], records: list[Record], reasons: _Reasons) -> li
     absent = [NULL] * len(lines)
     accounts = zip(*[parsed.get(name, absent) for name in ACCOUNT], strict=True)
     profiles = zip(*[parsed.get(name, absent) for name in PROFILE], strict=True)
-    return list(
-        map(
-            Row,
-            lines,
-            [record.content for record in records],
-            parsed["id"],
-            parsed["email"],
-            map("\t".join, accounts),
-            map("\t".join, profiles),
-        )
-    )
+    contents = [record.content for record in records]
+    texts = map("\t".join, accounts), map("\t".join, profiles)
+    values = zip(lines, contents, parsed["id"], parsed["email"], *texts, strict=True)
+    return list(map(_new_row, values))
 
 
 def _parsed(

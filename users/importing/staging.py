@@ -36,7 +36,7 @@ def copy_in(
         connection.cursor() as cursor,
         cursor.copy(statement.as_string()) as copy,
     ):
-        copy.write("".join([f"{line}\n" for line in lines]).encode())
+        copy.write("\n".join([*lines, ""]).encode())
 
 
 class Staging:

@@ -20,7 +20,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 from psycopg.sql import SQL, Identifier
 
-from sharding import get_shard_for_user_id
+from sharding import slot_cache
+from sharding.hashing import slot_for
 from users.importing.errors import Conflict
 from users.importing.parallel import at_once
 from users.importing.reading import ACCOUNT, PROFILE, Rejected, Row
@@ -31,18 +32,17 @@ __all__ = ["OnConflict", "Outcome", "Writer"]
 
 OnConflict = Literal["skip", "update", "error"]
 
-_ACCOUNTS = Staging(User, ("id", *ACCOUNT))
-_PROFILES = Staging(
-    Profile, ("user_id", *("created_at" if name == "date_joined" else name for name in PROFILE))
-)
+_ACCOUNTS = Staging(User, ACCOUNT)
+_OF_PROFILE = {"id": "user_id", "date_joined": "created_at"}
+_PROFILES = Staging(Profile, [_OF_PROFILE.get(name, name) for name in PROFILE])
 
 
 @dataclass
 class Outcome:
-    """What became of a batch's rows: the new ones, (stored id, row) of those changed, the rest."""
+    """What became of a batch's rows: those new, those changed, the rest."""
 
     created: Sequence[Row]
-    updated: list[tuple[str, Row]] = field(default_factory=list)
+    updated: list[Row] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     skipped: int = 0
 
@@ -71,7 +71,7 @@ class Writer:
     def _write_accounts(
         self, primary: BaseDatabaseWrapper, rows: Sequence[Row], moment: datetime
     ) -> Outcome:
-        with _ACCOUNTS.filled(primary, [f"{row.id}\t{row.account}" for row in rows]):
+        with _ACCOUNTS.filled(primary, [row.account for row in rows]):
             known = self._insert(primary, moment)
             wanted = known if self.on_conflict == "update" else ()
             stored = _stored_accounts(primary, wanted) if wanted else {}
@@ -143,8 +143,8 @@ def _text(key: UUID | None) -> str | None:
     return str(key) if key else None
 
 
-def _targets(rows: Iterable[Row], stored: _Stored) -> tuple[list[tuple[str, Row]], list[Rejected]]:
-    """Return (id of the stored account, row) for the rows to update, and the rows refused."""
+def _targets(rows: Iterable[Row], stored: _Stored) -> tuple[list[Row], list[Rejected]]:
+    """Return the rows to update, as ones about the stored accounts, and those refused."""
     targets: dict[str, Row] = {}
     rejected = []
     for row in rows:
@@ -160,25 +160,26 @@ def _targets(rows: Iterable[Row], stored: _Stored) -> tuple[list[tuple[str, Row]
             targets[target] = row
             continue
         rejected.append(Rejected(row.line, reason, row.content))
-    return list(targets.items()), rejected
+    return [row.about(key) for key, row in targets.items()], rejected
 
 
 def _update_accounts(
-    primary: BaseDatabaseWrapper, updated: Sequence[tuple[str, Row]], moment: datetime
+    primary: BaseDatabaseWrapper, updated: Sequence[Row], moment: datetime
 ) -> None:
     if updated:
-        with _ACCOUNTS.filled(primary, [f"{key}\t{row.account}" for key, row in updated]):
+        with _ACCOUNTS.filled(primary, [row.account for row in updated]):
             _ACCOUNTS.update(primary, {"updated_at": moment})
 
 
 def _write_profiles(outcome: Outcome, moment: datetime) -> None:
     """Commit the profiles on their shards, all shards at once."""
+    owners = slot_cache.current().owners  # one map for the whole batch
     created: dict[str, list[str]] = defaultdict(list)
     updated: dict[str, list[str]] = defaultdict(list)
     for row in outcome.created:
-        created[get_shard_for_user_id(row.id)].append(f"{row.id}\t{row.profile}")
-    for key, row in outcome.updated:
-        updated[get_shard_for_user_id(key)].append(f"{key}\t{row.profile}")
+        created[owners[slot_for(row.id)]].append(row.profile)
+    for row in outcome.updated:
+        updated[owners[slot_for(row.id)]].append(row.profile)
     at_once(
         {
             alias: partial(_write_shard, created[alias], updated[alias], moment)

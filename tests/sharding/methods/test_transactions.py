@@ -86,7 +86,10 @@ class TransactionTests(CommittedWorldTestCase):
         """Fail unless every connection answers at once, and no server works on anything else."""
         for alias in SHARDS:
             with connections[alias].cursor() as cursor:
-                cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
+                cursor.execute(
+                    "SELECT count(*) FROM pg_stat_activity"
+                    " WHERE wait_event = 'PgSleep' AND datname = current_database()"
+                )
                 self.assertEqual(cursor.fetchone(), (0,), alias)
         self.assertEqual(Profile.objects.across_shards().count(), 6)
 

@@ -7,6 +7,7 @@ __all__ = [
     "DatabaseUnavailable",
     "InvalidShardKey",
     "InvalidSlotMap",
+    "OutsideAnalytics",
     "ShardKeyChanged",
     "ShardKeyRequired",
     "ShardingError",
@@ -40,6 +41,10 @@ class ShardKeyChanged(ShardingError):
 
 class WrongShard(ShardingError):
     """A row was sent to a shard that does not own its key: no keyed query would find it there."""
+
+
+class OutsideAnalytics(ShardingError):
+    """A request for reports asked another database than analytics."""
 
 
 class DatabaseUnavailable(OperationalError):

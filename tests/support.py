@@ -13,6 +13,8 @@ import psycopg
 from django.conf import settings
 from django.db import connections
 
+from users.primary import breaker
+
 __all__ = ["ServerLog", "environment", "run_program", "server_down", "wait_until"]
 
 _DEADLINE = 30  # seconds
@@ -40,6 +42,7 @@ def server_down(alias: str) -> Iterator[None]:
     finally:
         broken.close()
         connections[alias] = original
+        breaker.close()  # or the next test would find it open for a second
 
 
 def environment(application_name: str) -> dict[str, str]:

@@ -4,6 +4,8 @@ An error about a lost or refused connection names its database; and a server tha
 callers at once, where the pool would let each of them wait for its whole timeout.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import monotonic
 from types import TracebackType
 from typing import Any
@@ -19,7 +21,7 @@ from psycopg import pq
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from sharding import conf
+from sharding import conf, scope
 from sharding.errors import DatabaseUnavailable
 
 __all__ = ["DatabaseWrapper"]
@@ -60,6 +62,15 @@ class DatabaseOperations(operations.DatabaseOperations):
     compiler_module = "sharding.backend.compiler"
 
 
+class TimedCursor(base.CursorDebugWrapper):
+    """With DEBUG on, tells the request how long each statement took."""
+
+    @contextmanager
+    def debug_sql(self, *args: Any, **kwargs: Any) -> Iterator[None]:
+        with scope.timed(self.db.alias), super().debug_sql(*args, **kwargs):
+            yield
+
+
 class DatabaseWrapper(base.DatabaseWrapper):
     """One connection to one database of the project."""
 
@@ -70,6 +81,17 @@ class DatabaseWrapper(base.DatabaseWrapper):
     @cached_property
     def wrap_database_errors(self) -> NamingErrorWrapper:
         return NamingErrorWrapper(self)
+
+    def cursor(self) -> Any:
+        scope.check(self.alias)
+        return super().cursor()
+
+    def chunked_cursor(self) -> Any:
+        scope.check(self.alias)
+        return super().chunked_cursor()
+
+    def make_debug_cursor(self, cursor: Any) -> TimedCursor:
+        return TimedCursor(cursor, self)
 
     @property
     def pool(self) -> "ConnectionPool[Any] | None":

@@ -38,7 +38,7 @@ class FallbackTests(TestCase):
     def test_reads_the_same_rows_from_analytics_while_the_primary_is_down(self):
         expected = read_users_with_fallback()
         newest = UserAnalytics.objects.order_by("-synced_at")[0].synced_at
-        with server_down("default"), self.assertLogs("users.fallback", "WARNING") as logs:
+        with server_down("default"), self.assertLogs("users.primary", "WARNING") as logs:
             read = read_users_with_fallback()
         self.assertEqual(read.users, expected.users)
         self.assertEqual((read.source, read.as_of), ("analytics", newest))
@@ -76,6 +76,6 @@ class FallbackTests(TestCase):
             read_users_with_fallback()
 
     def test_refuses_negative_pages(self):
-        for page in ({"limit": -1}, {"offset": -1}):
-            with self.subTest(page), self.assertRaisesRegex(ValueError, "negative"):
-                read_users_with_fallback(**page)
+        for limit, offset in ((-1, 0), (1, -1)):
+            with self.subTest(limit), self.assertRaisesRegex(ValueError, "negative"):
+                read_users_with_fallback(limit=limit, offset=offset)

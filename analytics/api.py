@@ -46,7 +46,7 @@ class RangeQuery(Strict):
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         end = attrs.get("to") or min(timezone.now().date(), _LATEST)
         start = attrs.get("from") or end - min(_USUAL, end - _EARLIEST)
-        for name, day in (("from", start), ("to", end)):
+        for name, day in (("to", end), ("from", start)):
             if not _EARLIEST <= day <= _LATEST:
                 text = f"This must lie between {_EARLIEST} and {_LATEST}."
                 raise serializers.ValidationError({name: [text]})

@@ -8,13 +8,14 @@ import sys
 from http import HTTPStatus
 from typing import Any
 
+from django.core.exceptions import RequestDataTooBig
 from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db import DataError, IntegrityError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils.deprecation import MiddlewareMixin
 from django.views import defaults
 from rest_framework import status
-from rest_framework.exceptions import ValidationError
+from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.response import Response
 from rest_framework.views import exception_handler, set_rollback
 
@@ -63,6 +64,13 @@ _ACTIONS = {
 }
 
 
+class TooLarge(APIException):
+    """The body of a request is larger than DATA_UPLOAD_MAX_MEMORY_SIZE."""
+
+    status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
+    default_detail = "The body of the request is too large."
+
+
 def problem(code: int, detail: str, **members: Any) -> dict[str, Any]:
     """Return the body of an answer."""
     action = _ACTIONS.get(code, _ACTIONS[400])
@@ -81,6 +89,8 @@ def respond(error: Exception, context: dict[str, Any]) -> Response | None:
         headers = {"Retry-After": str(_RETRY_AFTER)} if code == 503 else {}
         body = problem(code, detail, **members)
         return Response(body, status=code, headers=headers, content_type=CONTENT_TYPE)
+    if isinstance(error, RequestDataTooBig):
+        error = TooLarge()
     if isinstance(error, DjangoValidationError):
         error = ValidationError(detail=_messages(error))
     response = exception_handler(error, context)

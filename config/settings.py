@@ -146,7 +146,7 @@ WHITENOISE_USE_FINDERS = True  # serves the packages' files from where they are:
 
 REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["users.api.parsers.BoundedJSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["users.api.parsers.StorableJSONParser"],
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "users.api.authentication.TokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",

@@ -11,6 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from sharding import conf
+from sharding.errors import DatabaseUnavailable
 from users.api.pages import PageQuery, page, page_schema, queried, read_cursor
 from users.api.permissions import OwnOrStaff, require_may_change
 from users.api.serializers import (
@@ -91,7 +92,7 @@ class UserView(ApiView):
         """Show an account. While the primary is down, from its copy: see `X-Data-Source`."""
         read = read_users_with_fallback(limit=1, user_id=user_id)
         if not read.users:
-            raise NotFound
+            raise _missing(read)
         return Response(_shown(read.users[0]), headers=_source(read))
 
     @extend_schema(
@@ -111,6 +112,15 @@ class UserView(ApiView):
         if not delete_user(user_id):
             raise NotFound
         return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+def _missing(read: UsersRead) -> Exception:
+    """Return the error for an account that was not found: not copied yet is not nonexistent."""
+    if read.source == conf.primary():
+        return NotFound()
+    return DatabaseUnavailable(
+        "The account has no copy, and the primary cannot be reached.", alias=conf.primary()
+    )
 
 
 def _changeable(request: Request, user_id: UUID) -> User:

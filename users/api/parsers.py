@@ -1,29 +1,19 @@
-"""JSON in requests: bounded, and nothing that PostgreSQL could not store."""
+"""JSON in requests: nothing that PostgreSQL could not store. Django bounds its size."""
 
 import math
 from collections.abc import Mapping
-from io import BytesIO
 from typing import IO, Any
 
-from django.conf import settings
-from rest_framework import status
-from rest_framework.exceptions import APIException, ParseError
+from rest_framework.exceptions import ParseError
 from rest_framework.parsers import JSONParser
 
-__all__ = ["BoundedJSONParser", "TooLarge"]
+__all__ = ["StorableJSONParser"]
 
 _DEEPEST = 50
 
 
-class TooLarge(APIException):
-    """The request's body is too large."""
-
-    status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
-    default_code = "too_large"
-
-
-class BoundedJSONParser(JSONParser):
-    """Reads no more than DATA_UPLOAD_MAX_MEMORY_SIZE, of one object that can be stored."""
+class StorableJSONParser(JSONParser):
+    """Reads one object that can be stored."""
 
     def parse(
         self,
@@ -31,12 +21,8 @@ class BoundedJSONParser(JSONParser):
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
-        largest: int = settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 0
-        body = stream.read(largest + 1)
-        if len(body) > largest:
-            raise TooLarge(f"The body is larger than {largest} bytes.")
         try:
-            parsed = super().parse(BytesIO(body), media_type, parser_context)
+            parsed = super().parse(stream, media_type, parser_context)
         except RecursionError:
             raise _too_deep() from None
         if not isinstance(parsed, dict):
@@ -50,7 +36,7 @@ def _require_storable(value: Any, depth: int = 0) -> None:
         raise _too_deep()
     if isinstance(value, dict):
         for key, inner in value.items():
-            _require_storable(key)
+            _require_text(key)
             _require_storable(inner, depth + 1)
     elif isinstance(value, list):
         for inner in value:

@@ -44,12 +44,12 @@ class RangeQuery(Strict):
         return {**days, **fields}
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        end = attrs.get("to") or min(timezone.now().date(), _LATEST)
-        start = attrs.get("from") or end - min(_USUAL, end - _EARLIEST)
-        for name, day in (("to", end), ("from", start)):
-            if not _EARLIEST <= day <= _LATEST:
-                text = f"This must lie between {_EARLIEST} and {_LATEST}."
-                raise serializers.ValidationError({name: [text]})
+        days = {name: attrs[name] for name in ("from", "to") if name in attrs}
+        text = f"This must lie between {_EARLIEST} and {_LATEST}."
+        if wrong := [name for name, day in days.items() if not _EARLIEST <= day <= _LATEST]:
+            raise serializers.ValidationError({name: [text] for name in wrong})
+        end = days.get("to") or timezone.now().date()
+        start = days.get("from") or max(end - _USUAL, _EARLIEST)
         if not start <= end <= start + reports.LONGEST:
             longest = f"{reports.LONGEST.days} days"
             text = f"The range must not begin after it ends, nor be longer than {longest}."

@@ -135,7 +135,7 @@ class AnalyticsApiTests(ApiTestCase):
             f"from=2000-01-01&to={date(2000, 1, 2) + timedelta(days=longest)}": "from",
             "from=yesterday": "from",
             "to=2026-02-30": "to",
-            "from=0001-01-01&to=0001-01-02": "from",
+            "from=0001-01-01": "from",
             "to=9999-12-31": "to",
             "bucket=year": "bucket",
             "since=2026-01-01": "since",

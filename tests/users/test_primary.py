@@ -22,8 +22,8 @@ class BreakerTests(TestCase):
     databases = {"default"}
 
     def setUp(self) -> None:
-        self.addCleanup(breaker.close)
         self.enterContext(self.assertLogs("users.primary"))
+        self.addCleanup(breaker.close)
 
     def open(self) -> None:
         with self.assertRaisesRegex(OperationalError, "lost"):

@@ -17,6 +17,7 @@ from sharding.admin.changelist import BoundedPaginator, ShardedChangeList
 from sharding.admin.outage import OutageModelAdmin, warn_of_missing
 from sharding.admin.previews import Preview, deleted_rows
 from sharding.admin.transactions import logged, reachable_shard
+from sharding.admin.widgets import ShardedAutocompleteSelect
 from sharding.context import current_shard, use_shard
 from sharding.errors import DatabaseUnavailable, InvalidShardKey
 from sharding.models import ShardedModel
@@ -105,6 +106,12 @@ class ShardedModelAdmin(OutageModelAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any] | tuple:
         fields = super().get_readonly_fields(request, obj)
         return (*fields, self._key.name) if obj and self._key.name not in fields else fields
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name in self.get_autocomplete_fields(request):
+            widget = ShardedAutocompleteSelect(db_field, self.admin_site, using=kwargs.get("using"))
+            kwargs.setdefault("widget", widget)
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def get_field_queryset(self, db: str | None, db_field: Any, request: HttpRequest) -> Any:
         """Let a choice among a sharded model's rows look on every shard."""

@@ -37,7 +37,8 @@ def warn_of_missing(request: HttpRequest, aliases: frozenset[str]) -> None:
     """Say above a list whose rows it lacks."""
     if aliases:
         names = " and ".join(sorted(map(conf.label, aliases)))
-        messages.warning(request, f"{names} cannot be reached. Its rows are not in this list.")
+        whose = "Its" if len(aliases) == 1 else "Their"
+        messages.warning(request, f"{names} cannot be reached. {whose} rows are not in this list.")
 
 
 class OutageModelAdmin(admin.ModelAdmin):
@@ -81,7 +82,7 @@ class OutageModelAdmin(admin.ModelAdmin):
         """Return the form; shown again after a failure, one that is valid no more."""
         form = super().get_form(request, obj, change=change, **kwargs)
         if text := getattr(request, "_unsaved", None):
-            return type(form.__name__, (form,), {"_post_clean": _adding_error(text)})
+            return type(form.__name__, (form,), _failing_with(text))
         return form
 
     def delete_view(
@@ -120,6 +121,10 @@ class OutageModelAdmin(admin.ModelAdmin):
         getattr(messages.get_messages(request), "_queued_messages", []).clear()
 
 
-def _adding_error(text: str) -> Any:
-    """Return a `_post_clean` that asks no database: that would fail again."""
-    return lambda form: form.add_error(None, text)
+def _failing_with(text: str) -> dict[str, Any]:
+    """Return the steps of a form's validation, without any that could ask the database again."""
+    return {
+        "_clean_fields": lambda form: None,
+        "_clean_form": lambda form: None,
+        "_post_clean": lambda form: form.add_error(None, text),
+    }

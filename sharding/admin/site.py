@@ -68,9 +68,10 @@ class PartialAutocompleteView(AutocompleteJsonView):
 
     def get_queryset(self) -> Any:
         queryset = super().get_queryset()
-        if isinstance(queryset, ShardedQuerySet):
-            return queryset.across_shards(partial=True)
-        return queryset
+        if not isinstance(queryset, ShardedQuerySet):
+            return queryset
+        found = queryset.across_shards(partial=True)
+        return found if found.ordered else found.order_by("pk")
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         context = super().get_context_data(**kwargs)

@@ -116,9 +116,7 @@ class SidesTestCase(ShardedTestCase):
 
     def post(self, url: str, data: Mapping[str, Any]) -> Any:
         """Compare the answers, the rows after, and the history."""
-        got, expected = (
-            client.post(side.path(url), data) for side, client in self.clients.items()
-        )
+        got, expected = (client.post(side.path(url), data) for side, client in self.clients.items())
         self.assert_same_response(got, expected)
         self.assertEqual(SHARDED.rows(), PLAIN.rows())
         self.assertEqual(_history(SHARDED), _history(PLAIN))

@@ -39,7 +39,7 @@ def promote(model_admin: Any, request: Any, queryset: Any) -> None:
     model_admin.message_user(request, f"{queryset.update(plan='pro')} promoted")
 
 
-class ProfileOptions:
+class ProfileOptions(admin.ModelAdmin):
     list_display = ("__str__", "display_name", "country", "plan", "bio", "created_at", "updated_at")
     list_filter = ("plan", "created_at", ("country", admin.EmptyFieldListFilter))
     list_per_page = 20
@@ -50,7 +50,7 @@ class ProfileOptions:
     show_facets = admin.ShowFacets.NEVER
 
 
-class ActivityOptions:
+class ActivityOptions(admin.ModelAdmin):
     list_display = ("kind", "amount", "profile", "occurred_at")
     list_filter = ("profile__plan", "occurred_at")
     list_per_page = 30

@@ -2,6 +2,7 @@
 
 import uuid
 from decimal import Decimal
+from typing import Any
 
 from django.db import models
 from django.utils import timezone
@@ -23,6 +24,8 @@ class PlainProfile(models.Model):
     created_at = models.DateTimeField(default=timezone.now)
     updated_at = models.DateTimeField(auto_now=True)
 
+    objects: models.Manager[Any] = models.Manager()
+
     class Meta:
         app_label = "plain"
         verbose_name = "profile"
@@ -40,6 +43,8 @@ class PlainActivity(models.Model):
     amount = models.DecimalField(max_digits=12, decimal_places=2, default=Decimal(0))
     payload = models.JSONField(default=dict, blank=True)
     occurred_at = models.DateTimeField(default=timezone.now)
+
+    objects: models.Manager[Any] = models.Manager()
 
     class Meta:
         app_label = "plain"

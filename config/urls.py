@@ -6,6 +6,7 @@ from django.urls import path
 from django.views.generic import RedirectView
 
 from analytics.api import SummaryView
+from config.metrics.view import metrics
 from users.api import UserView
 
 
@@ -17,6 +18,7 @@ def healthz(request: HttpRequest) -> HttpResponse:
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("healthz", healthz, name="healthz"),
+    path("metrics", metrics, name="metrics"),
     path("admin/", admin.site.urls),
     path("api/users/<uuid:user_id>", UserView.as_view(), name="api-user"),
     path("api/analytics/summary", SummaryView.as_view(), name="api-analytics-summary"),

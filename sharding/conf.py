@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import cache
 
 from django.conf import settings
 
@@ -16,7 +17,10 @@ __all__ = [
     "label",
     "primary",
     "shards",
+    "smallest_pool",
 ]
+
+_WITHOUT_POOLS = 20
 
 _SHARD = re.compile(r"shard_([1-9]\d*)", re.ASCII)
 
@@ -53,8 +57,21 @@ def deep_offset() -> int:
 
 def shards() -> tuple[str, ...]:
     """The aliases of all shards, `shard_<n>`, in the order of their numbers."""
-    numbers = (match for alias in settings.DATABASES if (match := _SHARD.fullmatch(alias)))
+    return _shards_among(tuple(settings.DATABASES))
+
+
+@cache  # the names of hundreds of shards are not sorted again for each query
+def _shards_among(aliases: tuple[str, ...]) -> tuple[str, ...]:
+    numbers = (match for alias in aliases if (match := _SHARD.fullmatch(alias)))
     return tuple(match[0] for match in sorted(numbers, key=lambda match: int(match[1])))
+
+
+def smallest_pool() -> int:
+    """How many connections this process may open to the database that allows it the fewest."""
+    pools = (each.get("OPTIONS", {}).get("pool") for each in settings.DATABASES.values())
+    # psycopg_pool's own default; without a pool each thread opens its own.
+    sizes = [pool.get("max_size", 4) for pool in pools if isinstance(pool, dict)]
+    return min(sizes, default=_WITHOUT_POOLS)
 
 
 def first_slot_map() -> SlotMap:

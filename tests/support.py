@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any
 from urllib.parse import quote, urlencode
 
 import psycopg
@@ -55,8 +55,12 @@ def environment(application_name: str) -> dict[str, str]:
     }
 
 
-def run_program(module: str, *arguments: str, env: Mapping[str, str]) -> subprocess.Popen[str]:
+def run_program(
+    module: str, *arguments: str, env: Mapping[str, str], output: IO[str] | None = None
+) -> subprocess.Popen[str]:
     """Start `python -m module` in the project's folder, its input and output piped.
+
+    Where it may write much, `output` is the file that it writes to.
 
     What the program does not close is not closed by Python when it ends either, see _KEEP.
     """
@@ -66,7 +70,7 @@ def run_program(module: str, *arguments: str, env: Mapping[str, str]) -> subproc
         cwd=settings.BASE_DIR,
         env=env,
         stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+        stdout=output or subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )

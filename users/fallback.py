@@ -13,6 +13,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import OperationalError
 
+from sharding.signals import fell_back
 from users.models import User
 
 __all__ = ["UserRow", "UsersRead", "read_users_with_fallback", "register_copies"]
@@ -72,7 +73,9 @@ def read_users_with_fallback(*, limit: int = 100, offset: int = 0) -> UsersRead:
         if _read_copies is None:
             raise
         logger.warning("Reading copies of the accounts instead of the primary: %s", error)
-        return _read_copies(limit, offset)
+        read = _read_copies(limit, offset)
+    fell_back.send(User, alias=settings.PRIMARY_DATABASE)
+    return read
 
 
 def _read_primary(limit: int, offset: int) -> UsersRead:

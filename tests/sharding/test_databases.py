@@ -4,6 +4,8 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from threading import Event
 
 from django.db import connections, transaction
@@ -44,7 +46,9 @@ class RolesTests(SimpleTestCase):
             DatabaseManager().get_shard("nobody")
 
 
-class DisconnectTests(SimpleTestCase):
+class ConnectedTestCase(SimpleTestCase):
+    """All connections are made under one name, which the servers are asked for."""
+
     databases = "__all__"
 
     def setUp(self) -> None:
@@ -77,6 +81,8 @@ class DisconnectTests(SimpleTestCase):
         for alias in aliases or connections:
             wait_until(partial(self.is_closed, alias), f"no connection to {alias}")
 
+
+class DisconnectTests(ConnectedTestCase):
     def test_leaves_no_connection_on_any_server(self) -> None:
         self.connect()
         DatabaseManager().disconnect()
@@ -143,3 +149,39 @@ class DisconnectTests(SimpleTestCase):
             disconnected.set()
             running.result()
         self.assertNoneOpen()
+
+
+class ForkTests(ConnectedTestCase):
+    """A child that was forked has connections of its own, and leaves its parent's alone."""
+
+    def processes(self) -> dict[str, int]:
+        """The server's process behind each of our connections."""
+        found = {}
+        for alias in connections:
+            with connections[alias].cursor() as cursor:
+                cursor.execute("SELECT pg_backend_pid()")
+                found[alias] = cursor.fetchone()[0]
+        return found
+
+    def child(self, answers: Connection) -> None:
+        answers.send(self.processes())
+        DatabaseManager().disconnect()
+        answers.close()
+
+    def test_forked_with_open_connections_and_pools(self) -> None:
+        self.connect()
+        before = self.processes()
+        context = get_context("fork")
+        seen: list[dict[str, int]] = []
+        for _ in range(3):
+            receiving, sending = context.Pipe(duplex=False)
+            process = context.Process(target=self.child, args=[sending])
+            process.start()
+            self.assertTrue(receiving.poll(30))
+            seen.append(receiving.recv())
+            process.join(30)
+            self.assertEqual(process.exitcode, 0)
+        self.assertEqual(self.processes(), before)
+        for alias in connections:
+            used = [before[alias], *(processes[alias] for processes in seen)]
+            self.assertEqual(len({*used}), len(used), alias)

@@ -42,7 +42,7 @@ def configuration(*, json: bool) -> dict[str, Any]:
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"json": _JSON, "text": _TEXT},
+        "formatters": {"json": {**_JSON}, "text": {**_TEXT}},
         "filters": {"context": {"()": Context}},
         "handlers": {
             "console": {

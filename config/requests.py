@@ -45,6 +45,7 @@ class RequestsMiddleware:
         if self.is_async:
             markcoroutinefunction(self)
         observing.observe(_count)
+        instruments.connect()
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         if self.is_async:

@@ -46,6 +46,7 @@ _cluster = embedded.default_cluster()
 DATABASES = databases.databases(
     os.environ, embedded={alias: _cluster.url(alias) for alias in _cluster.aliases}
 )
+DATABASE_PROCESSES = databases.processes(os.environ)
 SHARD_SLOTS = os.environ.get("SHARD_SLOTS", "")
 
 # Security

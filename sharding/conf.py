@@ -15,7 +15,9 @@ __all__ = [
     "deep_offset",
     "first_slot_map",
     "label",
+    "pool_size",
     "primary",
+    "processes",
     "shards",
     "smallest_pool",
 ]
@@ -69,9 +71,18 @@ def _shards_among(aliases: tuple[str, ...]) -> tuple[str, ...]:
 def smallest_pool() -> int:
     """How many connections this process may open to the database that allows it the fewest."""
     pools = (each.get("OPTIONS", {}).get("pool") for each in settings.DATABASES.values())
-    # psycopg_pool's own default; without a pool each thread opens its own.
-    sizes = [pool.get("max_size", 4) for pool in pools if isinstance(pool, dict)]
+    sizes = [pool_size(pool) for pool in pools if isinstance(pool, dict)]
     return min(sizes, default=_WITHOUT_POOLS)
+
+
+def pool_size(pool: Mapping[str, int]) -> int:
+    """How many connections a pool with these options may have; psycopg_pool's default is 4."""
+    return pool.get("max_size") or pool.get("min_size", 4)
+
+
+def processes() -> int:
+    """How many processes, on all machines, connect to the databases."""
+    return getattr(settings, "DATABASE_PROCESSES", 1)
 
 
 def first_slot_map() -> SlotMap:

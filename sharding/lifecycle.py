@@ -12,7 +12,6 @@ __all__ = ["install"]
 _Handler = Callable[[int, FrameType | None], Any] | int | None
 
 _before: _Handler = signal.SIG_DFL
-_process = 0
 
 
 def install() -> None:
@@ -20,24 +19,28 @@ def install() -> None:
 
     For commands and for servers that do not handle SIGTERM themselves; call it in the main thread.
     """
-    global _before, _process
-    _process = os.getpid()
+    global _before
     handler = signal.signal(signal.SIGTERM, _stop)
     if handler is not _stop:
         _before = handler
         atexit.register(_disconnect)
-        os.register_at_fork(after_in_child=_restore)
+        os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=_restore)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    if os.getpid() != _process:  # a child that got the signal before it could restore the handler
-        _restore()
-        signal.raise_signal(number)
-        return
     # A second one must not interrupt the closing: who cannot wait sends SIGKILL.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # As an exception, so that transactions roll back and `finally` runs; atexit does the rest.
     raise SystemExit(0)
+
+
+def _hold() -> None:
+    # A signal that came to the child before it has restored the handler would be lost.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+
+
+def _release() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
 
 
 def _restore() -> None:
@@ -47,6 +50,7 @@ def _restore() -> None:
     """
     if signal.getsignal(signal.SIGTERM) is _stop:
         signal.signal(signal.SIGTERM, _before)
+    _release()
 
 
 def _disconnect() -> None:

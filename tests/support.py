@@ -51,7 +51,7 @@ def environment(application_name: str) -> dict[str, str]:
         "ALLOWED_HOSTS": "127.0.0.1",
         "HTTPS": "off",
         "DEBUG": "off",
-        **{_variable(alias): _url(alias, application_name) for alias in connections},
+        **{_variable(alias): _site_url(alias, application_name) for alias in connections},
     }
 
 
@@ -120,6 +120,11 @@ class ServerLog:
 def _variable(alias: str) -> str:
     name = "primary" if alias == settings.PRIMARY_DATABASE else alias
     return f"DATABASE_{name.upper()}_URL"
+
+
+def _site_url(alias: str, application_name: str) -> str:
+    pooled = connections[alias].settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
+    return _url(alias, application_name) + ("&pgbouncer=true" if pooled else "")
 
 
 def _url(alias: str, application_name: str) -> str:

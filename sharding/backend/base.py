@@ -92,7 +92,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
             configure=self._configure_connection,
             # The pool would repeat failed attempts with pauses that grow to minutes, and meanwhile
             # make no others: nobody would notice that the server is back.
-            **{"reconnect_timeout": 0, **({} if options is True else options)},
+            # One thread is enough to open connections; hundreds of shards have hundreds of pools.
+            **{"reconnect_timeout": 0, "num_workers": 1, **({} if options is True else options)},
         )
         # Of several threads that come here at once the first wins; no pool is open yet.
         return self._connection_pools.setdefault(self.alias, pool)

@@ -1,4 +1,4 @@
-"""The log of the requests: ids that hold a request's lines together, and nothing that is private."""
+"""The log of the requests: ids that hold its lines together, and nothing that is private."""
 
 import io
 import json
@@ -6,6 +6,7 @@ import logging
 import logging.config
 import os
 from typing import Any
+from unittest import mock
 
 from django.http import HttpResponse
 from django.test import AsyncClient, SimpleTestCase, override_settings
@@ -46,9 +47,8 @@ class LogTestCase(ShardedTestCase):
         handler.setFormatter(logging.config.DictConfigurator({}).configure_formatter(formatter))
         self.assertEqual(configured["filters"], ["context"])
         handler.addFilter(logs.Context())
-        root, requests = logging.getLogger(), logging.getLogger("config.requests")
-        root.addHandler(handler)
-        self.addCleanup(root.removeHandler, handler)
+        requests = logging.getLogger("config.requests")
+        self.enterContext(mock.patch.object(logging.getLogger(), "handlers", [handler]))
         self.addCleanup(requests.setLevel, requests.level)
         requests.setLevel("INFO")
 
@@ -110,10 +110,10 @@ class AliasTests(LogTestCase):
         self.assertEqual([line["alias"] for line in self.lines()], ["shard_2", "shard_2", ""])
 
     def test_for_people(self) -> None:
-        record = logging.makeLogRecord({"alias": "shard_2", "msg": "Slow."})
+        record = logging.makeLogRecord({"name": "sync", "alias": "shard_2", "msg": "Slow."})
         logs.Context().filter(record)
         text = logs.configuration(json=False)["formatters"]["text"]["format"]
-        self.assertTrue(logging.Formatter(text).format(record).endswith(" root [shard_2] Slow."))
+        self.assertTrue(logging.Formatter(text).format(record).endswith(" sync [shard_2] Slow."))
 
 
 class FormatTests(SettingsTestCase):

@@ -44,9 +44,11 @@ class ServingTestCase(SimpleTestCase):
 
     def assertFinishes(self, site: Site, code: int = 0) -> None:
         """Told to stop, it answers the request in hand, takes no other, and says goodbye."""
+        other = ServerLog("default")  # inside its transaction the views do not change
+        self.addCleanup(other.close)
         with ThreadPoolExecutor(1) as pool:
-            with self.server.connection.transaction():
-                self.server.connection.execute("LOCK django_session IN ACCESS EXCLUSIVE MODE")
+            with other.connection.transaction():
+                other.connection.execute("LOCK django_session IN ACCESS EXCLUSIVE MODE")
                 answer = pool.submit(site.get, "/admin/login/", Cookie=COOKIE)
                 wait_until(self.is_waiting, "the request to wait for the lock")
                 site.process.send_signal(signal.SIGTERM)

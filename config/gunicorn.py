@@ -7,8 +7,8 @@ from typing import Any
 
 bind = f"{os.environ.get('HOST') or '127.0.0.1'}:{os.environ.get('PORT') or '8000'}"
 workers = int(os.environ.get("WEB_CONCURRENCY") or 2)
-# No more than DATABASE_POOL_MAX, or threads wait for one another's connections.
-threads = 4
+# With more threads than connections they would wait for one another's.
+threads = min(4, int(os.environ.get("DATABASE_POOL_MAX") or 4))
 timeout = 30
 graceful_timeout = 20  # under the 30 s that orchestrators wait between SIGTERM and SIGKILL
 keepalive = 5

@@ -13,8 +13,6 @@ from typing import Any
 from django.db.backends.utils import CursorWrapper
 from psycopg_pool import ConnectionPool
 
-from sharding import conf
-
 __all__ = ["FAN_OUT", "KEYED", "UNSHARDED", "ObservedCursor", "Observer", "fanning_out", "observe"]
 
 KEYED = "keyed"  # one shard, by a key or by name
@@ -25,6 +23,8 @@ UNSHARDED = "unsharded"  # the primary or analytics
 Observer = Callable[[str, str, float], None]
 # Takes alias, and how many connections are in use, idle and waited for in this process.
 PoolObserver = Callable[[str, int, int, int], None]
+
+_SHARD = "shard_"  # how conf.shards() knows them too
 
 _observers: list[Observer] = []
 _pool_observers: list[PoolObserver] = []
@@ -71,9 +71,7 @@ def fanning_out() -> Iterator[None]:
 def _kind(alias: str) -> str:
     if _fanning_out.get():
         return FAN_OUT
-    # Not by conf.shards(), which reads all names.
-    elsewhere = alias == conf.primary() or alias in conf.app_databases().values()
-    return UNSHARDED if elsewhere else KEYED
+    return KEYED if alias.startswith(_SHARD) else UNSHARDED
 
 
 class ObservedCursor(CursorWrapper):

@@ -1,9 +1,9 @@
 """One sync at a time, as a courtesy: two would only make each other start again (see turn)."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from django.db import connections
+from django.db import DatabaseError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from analytics.sync.errors import naming
@@ -34,7 +34,10 @@ def only_sync() -> Iterator[None]:
                 raise AnotherSync("Another sync is running; this one has nothing to do.")
         yield
     finally:
-        # With the connection lost, the server has let go of the lock already.
+        # A connection that is merely closed keeps the lock for a moment longer; with a lost one the
+        # server has let go of it already.
+        with suppress(DatabaseError):
+            holder.rollback()
         holder.close()
 
 

@@ -4,6 +4,7 @@ With PROMETHEUS_MULTIPROC_DIR, which config/gunicorn.py sets, the processes coun
 whichever of them is asked answers for all.
 """
 
+from functools import cache
 from typing import Any
 
 from django.http import HttpRequest
@@ -63,7 +64,12 @@ def request(request: HttpRequest, status: int, seconds: float) -> None:
 
 
 def _query(alias: str, kind: str, seconds: float) -> None:
-    QUERIES.labels(conf.label(alias), kind).observe(seconds)
+    _statements(alias, kind).observe(seconds)
+
+
+@cache  # looking labels up takes as long as counting
+def _statements(alias: str, kind: str) -> Histogram:
+    return QUERIES.labels(conf.label(alias), kind)
 
 
 def _pool(alias: str, *connections: int) -> None:

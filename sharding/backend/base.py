@@ -169,9 +169,12 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """Connect once beside the pool, and return what went wrong.
 
         Not by PQping(): it tells no reason, and stops all threads of the process while it waits.
+        And not without a statement: PgBouncer lets clients in while its server is down.
         """
+        once = {**conn_params, "connect_timeout": _PROBE_TIMEOUT, "autocommit": True}
         try:
-            self.Database.connect(**{**conn_params, "connect_timeout": _PROBE_TIMEOUT}).close()
+            with self.Database.connect(**once) as connection:
+                connection.execute("")
         except PsycopgError as error:
             return error
         return None

@@ -37,8 +37,11 @@ class Site:
             self.port = free.getsockname()[1]
         given = environment(name) | {"PORT": str(self.port), "WEB_CONCURRENCY": "1"} | env
         given |= {"UVICORN_PORT": str(self.port), "UVICORN_TIMEOUT_GRACEFUL_SHUTDOWN": "20"}
-        given.pop("HOST", None)
-        self.log = Path(test.enterContext(tempfile.TemporaryDirectory())) / "log"
+        for inherited in ("HOST", "PROMETHEUS_MULTIPROC_DIR"):
+            given.pop(inherited, None)
+        folder = Path(test.enterContext(tempfile.TemporaryDirectory()))
+        self.log = folder / "log"
+        given.setdefault("TMPDIR", str(folder))  # one that is killed cannot tidy up
         with self.log.open("w") as output:
             self.process = run_program(*program, env=given, output=output)
         test.addCleanup(self.process.communicate)

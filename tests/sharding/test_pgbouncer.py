@@ -18,12 +18,15 @@ from django.test import SimpleTestCase
 
 import sharding
 from analytics.sync.lock import only_sync
+from sharding.errors import DatabaseUnavailable
 from sharding.server_checks import check_servers
 from tests.analytics import test_sync_command
 from tests.analytics.sync.support import clear
 from tests.config.serving import Site
+from tests.outage import own_servers
 from tests.pgbouncer import ThroughPgBouncer, pgbouncer, require_pgbouncer
 from tests.sharding.ids import id_on, ids_on_each_shard
+from tests.support import wait_until
 from users.models import Activity, Profile, User
 from users.services import create_user, delete_user, get_user_from_shard, update_user
 
@@ -78,6 +81,37 @@ class UnmarkedTests(SimpleTestCase):
         self.assertEqual([message.id for message in found], ["sharding.E021"] * len(ALIASES))
         self.assertIn("primary is reached through a pooler", found[0].msg)
         self.assertIn("pgbouncer=true", str(found[0].hint))
+
+
+class OutageTests(SimpleTestCase):
+    """The server behind PgBouncer is killed; PgBouncer itself goes on."""
+
+    databases = "__all__"
+
+    def ask(self) -> int:
+        try:
+            with connections["shard_1"].cursor() as cursor:
+                cursor.execute("SELECT 1")
+                return int(cursor.fetchone()[0])
+        finally:
+            connections["shard_1"].close()
+
+    def is_back(self) -> bool:
+        try:
+            return self.ask() == 1
+        except DatabaseUnavailable:
+            return False
+
+    def test_killed_and_restarted(self) -> None:
+        require_pgbouncer()
+        with own_servers("shard_1") as servers, pgbouncer():
+            self.assertEqual(self.ask(), 1)
+            servers.kill("shard_1")
+            with self.assertRaisesRegex(DatabaseUnavailable, "shard_1 cannot be reached"):
+                self.ask()
+            servers.start("shard_1")
+            wait_until(self.is_back, "the server to be used again")
+            self.assertEqual([self.ask() for _ in range(8)], [1] * 8)
 
 
 class OrmTests(PooledTestCase):

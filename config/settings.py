@@ -12,11 +12,13 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 
-from config import api_settings, databases, embedded
+from config import api_settings, databases, embedded, logs
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 environ.Env.read_env(str(BASE_DIR / ".env"))  # what the environment sets already stays
+
+_SHORTEST_TOKEN = 20  # characters
 
 _YES_OR_NO = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(
     ("false", "no", "off", "0"), False
@@ -46,6 +48,7 @@ _cluster = embedded.default_cluster()
 DATABASES = databases.databases(
     os.environ, embedded={alias: _cluster.url(alias) for alias in _cluster.aliases}
 )
+DATABASE_PROCESSES = databases.processes(os.environ)
 SHARD_SLOTS = os.environ.get("SHARD_SLOTS", "")
 
 # Security
@@ -73,8 +76,17 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
 BEHIND_PROXY = _flag("BEHIND_PROXY", default=False)
 if BEHIND_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_REDIRECT_EXEMPT = [r"^metrics$"]  # asked without TLS, past the proxy
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
+
+# With this token Prometheus reads /metrics; without one, staff alone.
+METRICS_TOKEN = os.environ.get("METRICS_TOKEN", "")
+if METRICS_TOKEN and len(METRICS_TOKEN) < _SHORTEST_TOKEN:
+    raise ImproperlyConfigured(
+        f"METRICS_TOKEN has less than {_SHORTEST_TOKEN} characters, which can be guessed. Make one "
+        "with `openssl rand -hex 24`."
+    )
 
 # Application
 
@@ -98,6 +110,7 @@ INSTALLED_APPS = [
     "pgtrigger",
 ]
 MIDDLEWARE = [
+    "config.requests.RequestsMiddleware",
     "config.probes.ProbesMiddleware",  # before what looks at the host and the scheme
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -189,18 +202,8 @@ UNFOLD = {
 # A log of changes with more entries than this is replaced by comparing everything.
 SYNC_LOG_LIMIT = 1_000_000
 
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["console"], "level": "INFO"},
-    "loggers": {
-        # The pool repeats "error connecting" with growing pauses; what failed is said by the error
-        # that reaches the caller.
-        "psycopg.pool": {"level": "ERROR"},
-        # Not through the handlers that Django gives these: each line came twice, or not at all.
-        "django": {"level": "INFO"},
-        "django.server": {"level": "INFO", "propagate": True},
-    },
-}
+# "json" for machines, "text" for people.
+LOG_FORMAT = os.environ.get("LOG_FORMAT") or ("text" if DEBUG else "json")
+if LOG_FORMAT not in ("json", "text"):
+    raise ImproperlyConfigured(f"LOG_FORMAT must be json or text; it is {LOG_FORMAT!r}.")
+LOGGING = logs.configuration(json=LOG_FORMAT == "json")

@@ -6,6 +6,7 @@ from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from analytics import api as analytics
+from config.metrics.view import metrics
 from config.probes import healthz, readyz
 from config.shards_api import ShardsView
 from users.api.accounts import UsersView, UserView
@@ -39,6 +40,7 @@ urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("healthz", healthz, name="healthz"),
     path("readyz", readyz, name="readyz"),
+    path("metrics", metrics, name="metrics"),
     path("admin/", admin.site.urls),
     path("api/", include(_API)),
 ]

@@ -9,6 +9,6 @@ class ShardingConfig(AppConfig):
     verbose_name = "Databases"
 
     def ready(self) -> None:
-        from sharding import checks, slot_cache  # noqa: F401  checks register themselves
+        from sharding import checks, server_checks, slot_cache  # noqa: F401  checks register themselves
 
         post_migrate.connect(slot_cache.fill, sender=self)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import cache
 
 from django.conf import settings
 
@@ -15,9 +16,14 @@ __all__ = [
     "deep_offset",
     "first_slot_map",
     "label",
+    "pool_size",
     "primary",
+    "processes",
     "shards",
+    "smallest_pool",
 ]
+
+_WITHOUT_POOLS = 20
 
 _SHARD = re.compile(r"shard_([1-9]\d*)", re.ASCII)
 
@@ -59,8 +65,30 @@ def deep_offset() -> int:
 
 def shards() -> tuple[str, ...]:
     """The aliases of all shards, `shard_<n>`, in the order of their numbers."""
-    numbers = (match for alias in settings.DATABASES if (match := _SHARD.fullmatch(alias)))
+    return _shards_among(tuple(settings.DATABASES))
+
+
+@cache  # the names of hundreds of shards are not sorted again for each query
+def _shards_among(aliases: tuple[str, ...]) -> tuple[str, ...]:
+    numbers = (match for alias in aliases if (match := _SHARD.fullmatch(alias)))
     return tuple(match[0] for match in sorted(numbers, key=lambda match: int(match[1])))
+
+
+def smallest_pool() -> int:
+    """How many connections this process may open to the database that allows it the fewest."""
+    pools = (each.get("OPTIONS", {}).get("pool") for each in settings.DATABASES.values())
+    sizes = [pool_size(pool) for pool in pools if isinstance(pool, dict)]
+    return min(sizes, default=_WITHOUT_POOLS)
+
+
+def pool_size(pool: Mapping[str, int]) -> int:
+    """How many connections a pool with these options may have; psycopg_pool's default is 4."""
+    return pool.get("max_size") or pool.get("min_size", 4)
+
+
+def processes() -> int:
+    """How many processes, on all machines, connect to the databases."""
+    return getattr(settings, "DATABASE_PROCESSES", 1)
 
 
 def first_slot_map() -> SlotMap:

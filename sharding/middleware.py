@@ -9,7 +9,8 @@ from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 from django.utils.functional import SimpleLazyObject
 
 from sharding import conf
-from sharding.scope import Scope, authenticating, entered
+from sharding.observing import observe
+from sharding.scope import Scope, authenticating, entered, note
 
 __all__ = ["DatabaseSelectionMiddleware", "get_request_database"]
 
@@ -31,6 +32,7 @@ class DatabaseSelectionMiddleware:
         self.is_async = iscoroutinefunction(get_response)
         if self.is_async:
             markcoroutinefunction(self)
+        observe(note)
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         scope = _prepare(request)

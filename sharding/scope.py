@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from time import perf_counter
 
 from sharding import conf
 from sharding.errors import OutsideAnalytics
 
-__all__ = ["Scope", "authenticating", "check", "entered", "timed"]
+__all__ = ["Scope", "authenticating", "check", "entered", "note"]
 
 logger = logging.getLogger(__name__)
 
@@ -81,16 +80,9 @@ def check(alias: str) -> None:
     logger.warning("%s", error)
 
 
-@contextmanager
-def timed(alias: str) -> Iterator[None]:
-    """Count the block as one statement of the request."""
-    if (scope := _scope.get()) is None:
-        yield
-        return
-    timing = scope.timings.setdefault(alias, Timing())
-    start = perf_counter()
-    try:
-        yield
-    finally:
+def note(alias: str, kind: str, seconds: float) -> None:
+    """Count a statement of the request; an observer, see `sharding.observing`."""
+    if scope := _scope.get():
+        timing = scope.timings.setdefault(alias, Timing())
         timing.queries += 1
-        timing.seconds += perf_counter() - start
+        timing.seconds += seconds

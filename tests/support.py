@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any
 from unittest import mock
 from urllib.parse import quote, urlencode
 
@@ -62,12 +62,16 @@ def environment(application_name: str) -> dict[str, str]:
         "ALLOWED_HOSTS": "127.0.0.1",
         "HTTPS": "off",
         "DEBUG": "off",
-        **{_variable(alias): _url(alias, application_name) for alias in connections},
+        **{_variable(alias): _site_url(alias, application_name) for alias in connections},
     }
 
 
-def run_program(module: str, *arguments: str, env: Mapping[str, str]) -> subprocess.Popen[str]:
+def run_program(
+    module: str, *arguments: str, env: Mapping[str, str], output: IO[str] | None = None
+) -> subprocess.Popen[str]:
     """Start `python -m module` in the project's folder, its input and output piped.
+
+    Where it may write much, `output` is the file that it writes to.
 
     What the program does not close is not closed by Python when it ends either, see _KEEP.
     """
@@ -77,7 +81,7 @@ def run_program(module: str, *arguments: str, env: Mapping[str, str]) -> subproc
         cwd=settings.BASE_DIR,
         env=env,
         stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+        stdout=output or subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
@@ -127,6 +131,11 @@ class ServerLog:
 def _variable(alias: str) -> str:
     name = "primary" if alias == settings.PRIMARY_DATABASE else alias
     return f"DATABASE_{name.upper()}_URL"
+
+
+def _site_url(alias: str, application_name: str) -> str:
+    pooled = connections[alias].settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
+    return _url(alias, application_name) + ("&pgbouncer=true" if pooled else "")
 
 
 def _url(alias: str, application_name: str) -> str:

@@ -12,6 +12,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import OperationalError
 
+from sharding.signals import fell_back
 from users.models import User
 from users.primary import ask_primary
 
@@ -99,7 +100,9 @@ def read_users_with_fallback(
     except OperationalError:
         if _read_copies is None:
             raise
-        return _read_copies(wanted)
+        read = _read_copies(wanted)
+    fell_back.send(User, alias=settings.PRIMARY_DATABASE)
+    return read
 
 
 def _read_primary(wanted: Wanted) -> UsersRead:

@@ -4,6 +4,7 @@ An error about a lost or refused connection names its database; and a server tha
 callers at once, where the pool would let each of them wait for its whole timeout.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
@@ -11,24 +12,24 @@ from types import TracebackType
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import OperationalError
+from django.db import OperationalError, connections
 from django.db.backends.base.base import NO_DB_ALIAS
 from django.db.backends.postgresql import base, operations
 from django.db.utils import DatabaseErrorWrapper
 from django.utils.functional import cached_property
 from psycopg import Error as PsycopgError
-from psycopg import pq
-from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from sharding import conf, scope
+from sharding import conf, observing, scope
 from sharding.errors import DatabaseUnavailable
 
 __all__ = ["DatabaseWrapper"]
 
-_PING_PARAMETERS = ("host", "hostaddr", "port", "service", "sslmode")
-_PING_TIMEOUT = 2  # seconds, the smallest that libpq knows
-_PING_AFTER = 1.0  # seconds without a sign of life
+_PROBE_TIMEOUT = 2  # seconds, the smallest that libpq knows
+_PROBE_AFTER = 1.0  # seconds without a sign of life
+_SILENCE = 0.5  # seconds from which a missing answer is worth remembering
+_ASK_SILENT_AFTER = 2.0  # seconds
+_NO_ANSWER = "its server does not answer"
 
 # admin_shutdown, crash_shutdown, cannot_connect_now, too_many_connections
 _UNREACHABLE = {"57P01", "57P02", "57P03", "53300"}
@@ -62,13 +63,17 @@ class DatabaseOperations(operations.DatabaseOperations):
     compiler_module = "sharding.backend.compiler"
 
 
-class TimedCursor(base.CursorDebugWrapper):
-    """With DEBUG on, tells the request how long each statement took."""
+class ObservedDebugCursor(base.CursorDebugWrapper):
+    """The cursor that Django uses with DEBUG on, whose statements are noted too."""
 
     @contextmanager
     def debug_sql(self, *args: Any, **kwargs: Any) -> Iterator[None]:
-        with scope.timed(self.db.alias), super().debug_sql(*args, **kwargs):
-            yield
+        start = monotonic()
+        try:
+            with super().debug_sql(*args, **kwargs):
+                yield
+        finally:
+            observing.note(self.db.alias, monotonic() - start)
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -77,6 +82,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     ops_class = DatabaseOperations
     _connection_pools: "dict[str, ConnectionPool[Any]]"
     _sign_of_life: dict[str, float] = {}
+    _silent: dict[str, float] = {}
 
     @cached_property
     def wrap_database_errors(self) -> NamingErrorWrapper:
@@ -90,8 +96,11 @@ class DatabaseWrapper(base.DatabaseWrapper):
         scope.check(self.alias)
         return super().chunked_cursor()
 
-    def make_debug_cursor(self, cursor: Any) -> TimedCursor:
-        return TimedCursor(cursor, self)
+    def make_debug_cursor(self, cursor: Any) -> ObservedDebugCursor:
+        return ObservedDebugCursor(cursor, self)
+
+    def make_cursor(self, cursor: Any) -> observing.ObservedCursor:
+        return observing.ObservedCursor(cursor, self)
 
     @property
     def pool(self) -> "ConnectionPool[Any] | None":
@@ -109,7 +118,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
             configure=self._configure_connection,
             # The pool would repeat failed attempts with pauses that grow to minutes, and meanwhile
             # make no others: nobody would notice that the server is back.
-            **{"reconnect_timeout": 0, **({} if options is True else options)},
+            # One thread is enough to open connections; hundreds of shards have hundreds of pools.
+            **{"reconnect_timeout": 0, "num_workers": 1, **({} if options is True else options)},
         )
         # Of several threads that come here at once the first wins; no pool is open yet.
         return self._connection_pools.setdefault(self.alias, pool)
@@ -138,35 +148,62 @@ class DatabaseWrapper(base.DatabaseWrapper):
             self._require_answer(conn_params)
             connection = self._from_pool(conn_params)
         self._sign_of_life[self.alias] = monotonic()
+        observing.note_pool(self.alias, pool)
         return connection
+
+    def _close(self) -> None:
+        super()._close()
+        if pool := self._connection_pools.get(self.alias):
+            observing.note_pool(self.alias, pool)
 
     def _from_pool(self, conn_params: dict[str, Any]) -> Any:
         try:
             return super().get_new_connection(conn_params)
         except PoolTimeout:
-            raise unavailable(self.alias, reason=self._ask_why(conn_params)) from None
-
-    def _ask_why(self, conn_params: dict[str, Any]) -> str:
-        """Return why the pool gave no connection in time, which it does not tell itself."""
-        try:
-            self.Database.connect(**conn_params).close()
-        except self.Database.Error as error:
-            return str(error)
-        largest = self.pool.max_size if self.pool else 0
-        return f"all {largest} connections that this process may open are in use"
+            # The pool does not tell itself why it gave none in time.
+            if refusal := self._probe(conn_params):
+                self.doubt()
+                raise unavailable(self.alias, reason=_why(refusal)) from None
+            largest = self.pool.max_size if self.pool else 0
+            reason = f"all {largest} connections that this process may open are in use"
+            raise unavailable(self.alias, reason=reason) from None
 
     def _require_answer(self, conn_params: dict[str, Any]) -> None:
-        """Raise DatabaseUnavailable when the server does not answer; ask once a second at most."""
-        if monotonic() - self._sign_of_life.get(self.alias, -_PING_AFTER) < _PING_AFTER:
+        """Raise DatabaseUnavailable when the server lets nobody in; ask once a second at most.
+
+        While one that swallows what it is sent is asked again, all others take it for gone: were
+        each of them to wait, a dead machine would in time hold every thread of this process.
+        """
+        last = self._sign_of_life.get(self.alias)
+        if last is not None and monotonic() - last < _PROBE_AFTER:
             return
-        given = {key: conn_params[key] for key in _PING_PARAMETERS if key in conn_params}
-        conninfo = make_conninfo("", **given, connect_timeout=_PING_TIMEOUT)
-        answer = pq.PGconn.ping(conninfo.encode())
-        if answer == pq.Ping.NO_RESPONSE:
-            raise unavailable(self.alias, reason="its server does not answer")
-        if answer == pq.Ping.REJECT:
-            raise unavailable(self.alias, reason="its server is starting up or shutting down")
+        if silent := self._silent.get(self.alias):
+            if monotonic() - silent < _ASK_SILENT_AFTER:
+                raise unavailable(self.alias, reason=_NO_ANSWER)
+            self._silent[self.alias] = monotonic()
+        started = monotonic()
+        refusal = self._probe(conn_params)
+        self._silent.pop(self.alias, None)
+        if refusal and monotonic() - started > _SILENCE:
+            self._silent[self.alias] = monotonic()
+        # A server that we know may have no place for one more: then the pool waits for its own.
+        if refusal and (last is None or not _is_answer(refusal)):
+            raise unavailable(self.alias, reason=_why(refusal)) from None
         self._sign_of_life[self.alias] = monotonic()
+
+    def _probe(self, conn_params: dict[str, Any]) -> PsycopgError | None:
+        """Connect once beside the pool, and return what went wrong.
+
+        Not by PQping(): it tells no reason, and stops all threads of the process while it waits.
+        And not without a statement: PgBouncer lets clients in while its server is down.
+        """
+        once = {**conn_params, "connect_timeout": _PROBE_TIMEOUT, "autocommit": True}
+        try:
+            with self.Database.connect(**once) as connection:
+                connection.execute("")
+        except PsycopgError as error:
+            return error
+        return None
 
 
 def _is_alive(connection: Any) -> bool:
@@ -175,6 +212,15 @@ def _is_alive(connection: Any) -> bool:
     except PsycopgError:
         return False
     return True
+
+
+def _is_answer(refusal: PsycopgError) -> bool:
+    """Say whether the server itself refused."""
+    return "FATAL:" in str(refusal)
+
+
+def _why(refusal: PsycopgError) -> str:
+    return str(refusal).partition("FATAL:")[2] if _is_answer(refusal) else _NO_ANSWER
 
 
 def unavailable(alias: str, *, reason: str) -> DatabaseUnavailable:
@@ -191,3 +237,26 @@ def _means_unreachable(error: BaseException) -> bool:
     # Errors without a code come from libpq or the pool, not from a server that answers.
     code = getattr(error, "sqlstate", None)
     return code is None or code in _UNREACHABLE or code.startswith("08")
+
+
+_inherited: list[object] = []
+
+
+def _leave_to_parent() -> None:
+    """After a fork, let the child open connections of its own.
+
+    Both would write to one socket. Nothing is closed, which would say goodbye to the server in
+    the parent's name; and nothing is freed, because a pool ends with its threads, which the child
+    does not have.
+    """
+    for pool in DatabaseWrapper._connection_pools.values():
+        pool._closed = True
+        _inherited.append(pool)
+    for state in (DatabaseWrapper._connection_pools, DatabaseWrapper._sign_of_life):
+        state.clear()
+    for wrapper in connections.all(initialized_only=True):
+        _inherited.append(wrapper.connection)
+        wrapper.connection = None
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)

@@ -12,6 +12,7 @@ from django.core.exceptions import EmptyResultSet
 from django.db import connections
 from django.db.models.sql import Query
 
+from sharding import observing
 from sharding.backend.compiler import SQLCompiler, answering
 from sharding.errors import DatabaseUnavailable
 from sharding.orm.aggregates import part_query, recipe
@@ -200,7 +201,8 @@ def _cursor_rows(alias: str, sql: str, params: Sequence[Any], size: int) -> Gene
     connection = connections[alias]
     on_server = not connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
     with connection.chunked_cursor() if on_server else connection.cursor() as cursor:
-        cursor.execute(sql, params)
+        with observing.fanning_out():
+            cursor.execute(sql, params)
         while rows := cursor.fetchmany(size):
             for row in rows:
                 yield alias, row

@@ -2,11 +2,12 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 from django.db import models
 
-from sharding import slot_cache
+from sharding import observing, slot_cache
 from sharding.errors import ShardKeyChanged, ShardKeyRequired, WrongShard
 from sharding.orm.keys import key_name
 from sharding.orm.scatter import marked_for_rollback, named
@@ -104,7 +105,9 @@ def on_each(aliases: Iterable[str], write: Callable[[str], _Result]) -> list[_Re
     Outside atomic() the shards before that one keep what was written.
     """
     results = []
-    with marked_for_rollback(aliases):
+    aliases = tuple(aliases)
+    fan_out = observing.fanning_out() if len(aliases) > 1 else nullcontext()
+    with marked_for_rollback(aliases), fan_out:
         for alias in aliases:
             with named(alias):
                 results.append(write(alias))

@@ -21,7 +21,10 @@ _JSON = {
     "timestamp": True,
     "rename_fields": {"levelname": "level", "name": "logger"},
     # What Django adds for its own handlers: a request shows its query string, which may be private.
-    "reserved_attrs": [*RESERVED_ATTRS, "request", "server_time", "context", "params", "sql"],
+    "reserved_attrs": [
+        *RESERVED_ATTRS,
+        *("request", "server_time", "context", "params", "sql", "color_message"),
+    ],
 }
 _TEXT = {"format": "%(asctime)s %(levelname)s %(name)s %(context)s%(message)s"}
 

@@ -19,11 +19,11 @@ from django.test import SimpleTestCase
 from psycopg.sql import SQL, Identifier
 
 from config.embedded import Cluster
-from tests.config.serving import Site
+from sharding.server_checks import check_servers
+from tests.config.serving import Site, session_of
 from tests.load import Load, Probe, percentile
 from tests.outage import own_servers, pointed_to
 from tests.sharding.ids import ids_on_each_shard
-from tests.sharding.test_pgbouncer import session_of
 from tests.support import wait_until
 from users.models import User
 from users.services import create_user
@@ -95,7 +95,8 @@ class OutageTests(SimpleTestCase):
         ]
 
     def assertNoMoreRights(self) -> None:
-        """The role of the site can neither make tables nor drop them."""
+        """The role of the site can run the checks, and can neither make tables nor drop them."""
+        self.assertEqual(check_servers(ALIASES), [])
         for alias in ALIASES:
             with connections[alias].cursor() as cursor:
                 cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")

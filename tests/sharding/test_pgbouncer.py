@@ -9,8 +9,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from django.conf import settings
-from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
-from django.contrib.sessions.backends.db import SessionStore
 from django.core.management import call_command
 from django.db import IntegrityError, connections, transaction
 from django.db.models import Count, Max
@@ -22,7 +20,7 @@ from sharding.errors import DatabaseUnavailable
 from sharding.server_checks import check_servers
 from tests.analytics import test_sync_command
 from tests.analytics.sync.support import clear
-from tests.config.serving import Site
+from tests.config.serving import Site, session_of
 from tests.outage import own_servers
 from tests.pgbouncer import ThroughPgBouncer, pgbouncer, require_pgbouncer
 from tests.sharding.ids import id_on, ids_on_each_shard
@@ -215,14 +213,3 @@ class ApiTests(PooledTestCase):
             assert answer
             self.assertEqual(answer.status, 200, answer.text)
         self.assertEqual(site.stop(), 0)
-
-
-def session_of(user: User) -> str:
-    """Log a user in, and return the session's key."""
-    session = SessionStore()
-    session[SESSION_KEY] = str(user.pk)
-    session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
-    session[HASH_SESSION_KEY] = User.objects.get(pk=user.pk).get_session_auth_hash()
-    session.create()
-    assert session.session_key
-    return session.session_key

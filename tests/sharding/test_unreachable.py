@@ -49,15 +49,15 @@ class UnreachableTests(SimpleTestCase):
         """One caller waits for it; the others, and who comes soon after, are told at once."""
         with socket.create_server(("127.0.0.1", 0)) as silent:  # nobody ever answers
             port = str(silent.getsockname()[1])
-            with pointed_to({ALIAS: {"HOST": "127.0.0.1", "PORT": port}}):
-                with self.assertUnavailable("does not answer"):
-                    self.connect()
-                with mock.patch.object(base.DatabaseWrapper, "_silent", {ALIAS: 1e-9}):
-                    with ThreadPoolExecutor(8) as pool:
-                        waits = sorted(pool.map(self.wait, range(8)))
-                    self.assertLess(waits[-2], base._PROBE_TIMEOUT / 2)
-                    self.assertGreater(waits[-1], base._PROBE_TIMEOUT / 2)
-        base.DatabaseWrapper._silent.pop(ALIAS)
+            with (
+                pointed_to({ALIAS: {"HOST": "127.0.0.1", "PORT": port}}),
+                mock.patch.object(base.DatabaseWrapper, "_silent", {ALIAS: 1e-9}),  # long ago
+            ):
+                with ThreadPoolExecutor(8) as pool:
+                    waits = sorted(pool.map(self.wait, range(8)))
+                self.assertLess(waits[-2], base._PROBE_TIMEOUT / 2)
+                self.assertGreater(waits[-1], base._PROBE_TIMEOUT / 2)
+                self.assertLess(self.wait(0), base._PROBE_TIMEOUT / 2)
         self.connect()
 
     def wait(self, _: int) -> float:

@@ -1,8 +1,8 @@
 """The slot map: which shard owns which slot. Pure: knows neither Django nor how a map is stored."""
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
 
@@ -17,10 +17,15 @@ _FORM = "shard_1=0-333,shard_2=334-666,shard_3=667-999"
 
 @dataclass(frozen=True)
 class SlotMap:
-    """Every slot's owner: `owners[slot]` is a shard's alias. `version` grows with every change."""
+    """Every slot's owner: `owners[slot]` is a shard's alias. `version` grows with every change.
+
+    While slots move, their rows stand on two shards: `hidden` is alias -> the slots whose rows
+    there do not count.
+    """
 
     owners: tuple[str, ...]
     version: int = 1
+    hidden: Mapping[str, frozenset[int]] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if len(self.owners) != SLOTS:
@@ -50,7 +55,13 @@ class SlotMap:
         return cls(tuple(owners))
 
     @classmethod
-    def from_pairs(cls, pairs: Iterable[tuple[int, str]], *, version: int = 1) -> "SlotMap":
+    def from_pairs(
+        cls,
+        pairs: Iterable[tuple[int, str]],
+        *,
+        version: int = 1,
+        hidden: Mapping[str, frozenset[int]] | None = None,
+    ) -> "SlotMap":
         """Make a map of (slot, alias) pairs in any order; each slot must come exactly once."""
         owners: dict[int, str] = {}
         for slot, alias in pairs:
@@ -67,12 +78,16 @@ class SlotMap:
                 f"{len(missing)} slots have no owner, the first of them slot {missing[0]}. Every "
                 f"slot from 0 to {SLOTS - 1} needs one, e.g. {_FORM}."
             )
-        return cls(tuple(owners[slot] for slot in range(SLOTS)), version)
+        return cls(tuple(owners[slot] for slot in range(SLOTS)), version, hidden or {})
 
     @cached_property
     def aliases(self) -> frozenset[str]:
         """The shards that own at least one slot."""
         return frozenset(self.owners)
+
+    def slots(self, alias: str) -> frozenset[int]:
+        """Return the slots that a shard owns."""
+        return frozenset(slot for slot, owner in enumerate(self.owners) if owner == alias)
 
     def alias(self, slot: int) -> str:
         """Return the shard that owns a slot. Raises InvalidSlotMap for a number that is none."""

@@ -9,7 +9,7 @@ from django.core.management.commands import migrate
 from django.db import connections
 from django.db.utils import DatabaseError
 
-from sharding import conf
+from sharding import conf, identity
 from sharding.errors import ShardingError
 from sharding.migrating import place_content_type_renames
 
@@ -66,7 +66,8 @@ class Command(migrate.Command):
     def _migrate(self, alias: str, options: dict[str, Any]) -> None:
         if not options["skip_checks"]:
             self.check(tags=[Tags.database], databases=[alias])
-        super().handle(**{**options, "database": alias})
+        with identity.unchecked():  # it is this command that sets a shard up
+            super().handle(**{**options, "database": alias})
 
     def migration_progress_callback(
         self, action: str, migration: Any = None, fake: bool = False

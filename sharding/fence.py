@@ -18,7 +18,8 @@ from django.db.backends.utils import CursorWrapper
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from sharding.hashing import SLOTS
-from sharding.tables import Table, slot_of, tables
+from sharding.slot_sql import slot_of
+from sharding.tables import Table, tables
 
 __all__ = ["CLEANING", "REFUSED", "Ownership", "body", "install", "replace", "stored_bodies"]
 

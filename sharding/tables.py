@@ -1,18 +1,16 @@
-"""The tables that live on shards, and a key's slot as SQL."""
+"""The tables that live on shards."""
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 from django.apps import apps
 from django.db import models
-from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
+from psycopg.sql import Composed, Identifier
 
-from sharding.hashing import SLOTS
 from sharding.models.sharded import ShardedModel
+from sharding.slot_sql import slot_of
 
-__all__ = ["Table", "in_slots", "ranges", "slot_of", "tables"]
+__all__ = ["Table", "tables"]
 
 
 @dataclass(frozen=True)
@@ -47,32 +45,6 @@ def tables() -> list[Table]:
         for name in free or list(waiting):  # those that refer to each other in any order
             ordered.append(_table(waiting.pop(name)))
     return ordered
-
-
-def slot_of(key: Composable) -> Composed:
-    """The slot of a UUID, as `hashing.slot_for` computes it: of built-in functions alone, for
-    nothing else may stand in a publication's filter.
-    """
-    return SQL(
-        "((((get_byte(uuid_send({key}), 0)::bigint << 24) | (get_byte(uuid_send({key}), 1) << 16)"
-        " | (get_byte(uuid_send({key}), 2) << 8) | get_byte(uuid_send({key}), 3)) % {n})::int)"
-    ).format(key=key, n=Literal(SLOTS))
-
-
-def in_slots(slot: Composable, slots: Iterable[int]) -> Composed:
-    """Say in SQL whether a slot is one of these."""
-    parts = [
-        SQL("{} BETWEEN {} AND {}").format(slot, Literal(first), Literal(last))
-        for first, last in ranges(slots)
-    ]
-    return SQL("({})").format(SQL(" OR ").join(parts or [SQL("false")]))
-
-
-def ranges(slots: Iterable[int]) -> list[tuple[int, int]]:
-    """Return the slots as ranges, both ends included."""
-    runs = groupby(enumerate(sorted(set(slots))), key=lambda pair: pair[1] - pair[0])
-    members: list[Sequence[int]] = [[slot for _, slot in run] for _, run in runs]
-    return [(run[0], run[-1]) for run in members]
 
 
 def _referred(model: type[models.Model]) -> set[str]:

@@ -19,6 +19,7 @@ from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
 
 from sharding.errors import DatabaseUnavailable
+from sharding.orm.hidden import params_on
 
 __all__ = ["marked_for_rollback", "named", "scatter"]
 
@@ -132,7 +133,7 @@ def _in_turn(
     for alias in aliases:
         connection = connections[alias]
         with _absent_if(partial, alias, missing), named(alias), connection.cursor() as cursor:
-            cursor.execute(sql, params)
+            cursor.execute(sql, params_on(alias, params))
             answers[alias] = cursor.fetchall()
     return answers
 
@@ -147,7 +148,7 @@ def _together(
             with _absent_if(partial, alias, missing):
                 # Kept before it is sent: Ctrl-C in between would leave the connection busy.
                 running[alias] = _Statement(connections[alias])
-                running[alias].send(sql, params)
+                running[alias].send(sql, params_on(alias, params))
         _wait([statement for statement in running.values() if not statement.done])
         errors: list[BaseException] = []
         for alias, statement in running.items():

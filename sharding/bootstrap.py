@@ -42,7 +42,8 @@ def fill(using: str) -> None:
 def is_filled() -> bool:
     """Say whether the primary holds a map, whole or not."""
     primary = conf.primary()
-    return _has(primary, "sharding_cluster") and Slot.objects.using(primary).exists()
+    tables = ("sharding_cluster", "sharding_slot")
+    return all(_has(primary, table) for table in tables) and Slot.objects.using(primary).exists()
 
 
 def _set_up(alias: str) -> None:

@@ -21,7 +21,16 @@ from sharding.hashing import SLOTS
 from sharding.slot_sql import slot_of
 from sharding.tables import Table, tables
 
-__all__ = ["CLEANING", "REFUSED", "Ownership", "body", "install", "replace", "stored_bodies"]
+__all__ = [
+    "CLEANING",
+    "REFUSED",
+    "Ownership",
+    "body",
+    "install",
+    "replace",
+    "stored_bodies",
+    "writers",
+]
 
 REFUSED = "SH001"  # the SQLSTATE of what the guard refuses
 CLEANING = "sharding.cleaning"  # "on" while rows that were moved away are deleted
@@ -33,6 +42,9 @@ _TRIGGERS = {
     "delete": SQL("DELETE ON {} REFERENCING OLD TABLE AS old_rows"),
     "truncate": SQL("TRUNCATE ON {}"),
 }
+
+
+_WRITING = ["RowExclusiveLock", "ShareRowExclusiveLock", "ExclusiveLock", "AccessExclusiveLock"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +70,7 @@ def install(cursor: CursorWrapper) -> list[str]:
         missing = _TRIGGERS.keys() - _installed(cursor, table)
         for name in sorted(missing):
             cursor.execute(_create_trigger(table, name))
-        if missing or _set_replica_identity(cursor, table):
+        if _set_replica_identity(cursor, table) or missing:
             changed.append(table.name)
     return changed
 
@@ -72,6 +84,23 @@ def replace(cursor: CursorWrapper, ownership: Ownership) -> None:
                 " SET search_path = pg_catalog, pg_temp AS {}"
             ).format(_function(column), Literal(body(column, ownership)))
         )
+
+
+def writers(cursor: CursorWrapper) -> set[tuple[str, int | None]]:
+    """Return the transactions, prepared ones too, that may still write by the guard as it was.
+
+    Each is known by its virtual id, with its process, if any. They hold a lock on a sharded table:
+    who takes one from now on learns that the guard was replaced.
+    """
+    cursor.execute(
+        "SELECT DISTINCT virtualtransaction, pid FROM pg_locks"
+        " WHERE locktype = 'relation' AND granted AND mode = ANY(%s)"
+        " AND pid IS DISTINCT FROM pg_backend_pid()"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        " AND relation = ANY(SELECT to_regclass(name) FROM unnest(%s::text[]) AS name)",
+        [_WRITING, [table.sql.as_string() for table in tables()]],
+    )
+    return {(transaction, process) for transaction, process in cursor.fetchall()}
 
 
 def stored_bodies(cursor: CursorWrapper) -> dict[str, str]:

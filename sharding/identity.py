@@ -46,6 +46,9 @@ def require(alias: str, connection: Any) -> None:
         found = problem(alias, connection)
     except (UndefinedTable, InvalidSlotMap, DatabaseUnavailable):
         return  # not set up yet, or nobody to compare it with: asked again the next time
+    finally:
+        if not connection.autocommit:
+            connection.rollback()
     if found:
         raise WrongDatabase(found)
     _right.add(place)

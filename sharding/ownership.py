@@ -27,6 +27,9 @@ class Owner:
     fenced_until: datetime | None = None
 
 
+_UNKNOWN = Owner("")
+
+
 def read(cursor: CursorWrapper) -> dict[int, Owner]:
     """Return what the shard says of each slot that it knows."""
     cursor.execute("SELECT slot, state, move, fenced_until FROM sharding_slotowner")
@@ -45,21 +48,22 @@ def changing(alias: str) -> Iterator[CursorWrapper]:
 
 
 def require(
-    cursor: CursorWrapper, slots: Collection[int], *, move: int | None, states: Collection[str]
-) -> None:
-    """Raise MoveOvertaken unless the shard has these slots in one of these states, for this move.
+    cursor: CursorWrapper, slots: Collection[int], allowed: Collection[tuple[str, int | None]]
+) -> set[str]:
+    """Return the states of these slots; each must be one of `allowed`, a state and a move.
 
-    "" among the states stands for a slot that the shard does not know.
+    ("", None) stands for a slot that the shard does not know. Raises MoveOvertaken.
     """
     known = read(cursor)
-    for slot in slots:
-        owner = known.get(slot, Owner("", move))
-        if owner.state not in states or owner.move != move:
+    found = {slot: known.get(slot, _UNKNOWN) for slot in slots}
+    for slot, owner in found.items():
+        if (owner.state, owner.move) not in allowed:
             raise MoveOvertaken(
-                f"Slot {slot} is {owner.state or 'unknown'} there"
-                f"{f', in move {owner.move}' if owner.move != move else ''}, and was to be "
-                f"{' or '.join(filter(None, states)) or 'unknown'}: somebody else went on with it."
+                f"Slot {slot} is {owner.state or 'unknown'} on {cursor.db.alias}"
+                f"{f' in move {owner.move}' if owner.move else ''}, which this step of the move "
+                f"does not expect: somebody else went on with it. See `manage.py shards status`."
             )
+    return {owner.state for owner in found.values()}
 
 
 def set_state(

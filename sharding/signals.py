@@ -2,7 +2,15 @@
 
 from django.dispatch import Signal
 
-__all__ = ["fanned_out"]
+__all__ = ["fanned_out", "orphans_sought", "slots_arrived"]
 
 # After a query was sent to several shards: model, aliases.
 fanned_out = Signal()
+
+# Inside the transaction in which a shard becomes the owner of slots that were moved: alias, source
+# (the owner before), slots, cursor (on the shard). What fails undoes it, and the move waits.
+slots_arrived = Signal()
+
+# `shards check`: alias, repair. Receivers return a list of lines, each about something that is
+# wrong with rows of this shard beyond what this app knows.
+orphans_sought = Signal()

@@ -15,8 +15,8 @@ def slot_of(key: Composable) -> Composed:
     nothing else may stand in a publication's filter.
     """
     return SQL(
-        "((((get_byte(uuid_send({key}), 0)::bigint << 24) | (get_byte(uuid_send({key}), 1) << 16)"
-        " | (get_byte(uuid_send({key}), 2) << 8) | get_byte(uuid_send({key}), 3)) % {n})::int)"
+        "mod((get_byte(uuid_send({key}), 0)::bigint << 24) | (get_byte(uuid_send({key}), 1) << 16)"
+        " | (get_byte(uuid_send({key}), 2) << 8) | get_byte(uuid_send({key}), 3), {n})::int"
     ).format(key=key, n=Literal(SLOTS))
 
 

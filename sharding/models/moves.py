@@ -34,7 +34,6 @@ class Move(models.Model):
     problem = models.TextField(blank=True, help_text="Why it stopped last.")
     started_at = models.DateTimeField(auto_now_add=True)
     changed_at = models.DateTimeField(auto_now=True)
-    switched_at = models.DateTimeField(null=True)
     rows = models.PositiveBigIntegerField(default=0, help_text="Rows that it copied.")
 
     class Meta:

@@ -31,7 +31,7 @@ class _SlotLookup(Lookup):
 
     def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:
         column, params = self.process_lhs(compiler, connection)
-        slot = slot_of(SQL(column)).as_string().replace("%", "%%")
+        slot = slot_of(SQL(column)).as_string()
         rhs = list(self.rhs) if isinstance(self.rhs, tuple) else self.rhs
         return self.template.format(slot=slot), [*params, rhs]
 

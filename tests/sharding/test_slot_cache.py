@@ -11,13 +11,13 @@ from django.db.models import F
 from django.test import SimpleTestCase, override_settings
 from django.test.utils import CaptureQueriesContext
 
-from sharding import bootstrap, conf, get_shard_for_user_id, ownership, slot_cache
+from sharding import bootstrap, conf, get_shard_for_user_id, slot_cache
 from sharding.errors import DatabaseUnavailable, InvalidShardKey, InvalidSlotMap
 from sharding.models import Cluster, Slot
 from sharding.slots import SlotMap
 from tests.analytics.sync.support import in_thread
 from tests.outage import scratch_databases
-from tests.support import server_down
+from tests.support import hand_over, server_down
 
 UNEVEN = "shard_1=0-9,shard_2=10-19,shard_3=20-999"
 
@@ -237,8 +237,8 @@ class OutageTests(SimpleTestCase):
     def test_what_they_say_goes_before_what_was_known(self) -> None:
         before = slot_cache.current()
         with server_down("default"), override_settings(SHARDING_MAP_LIFETIME=0):
-            self.addCleanup(self.own, "shard_1", [0], "shard_2")
-            self.own("shard_2", [0], "shard_1")
+            self.addCleanup(hand_over, [0], "shard_2", "shard_1")
+            hand_over([0], "shard_1", "shard_2")
             self.assertEqual(slot_cache.current().owners, ("shard_2", *before.owners[1:]))
 
     def test_a_shard_that_is_down_too_keeps_what_it_had(self) -> None:
@@ -252,9 +252,3 @@ class OutageTests(SimpleTestCase):
             slot_cache.clear()
             with self.assertRaisesMessage(DatabaseUnavailable, "Database primary"):
                 slot_cache.current()
-
-    def own(self, alias: str, slots: list[int], instead_of: str) -> None:
-        with ownership.changing(instead_of) as cursor:
-            ownership.release(cursor, slots)
-        with ownership.changing(alias) as cursor:
-            ownership.claim(cursor, slots)

@@ -1,7 +1,7 @@
 """The same work on several databases at once, on the caller's own connections."""
 
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -23,8 +23,7 @@ def at_once(work: Mapping[str, Callable[[BaseDatabaseWrapper], None]]) -> None:
                 future.result()
         except (KeyboardInterrupt, SystemExit):
             # Leaving the block waits for them, which one lock could make last for ever.
-            for connection in lent.values():
-                _cancel(connection)
+            _cancel(lent.values(), running)
             raise
 
 
@@ -38,6 +37,10 @@ def _call(function: Callable[[BaseDatabaseWrapper], None], connection: BaseDatab
         connection.dec_thread_sharing()
 
 
-def _cancel(connection: BaseDatabaseWrapper) -> None:
-    if connection.connection is not None:
-        connection.connection.cancel_safe(timeout=1)
+def _cancel(lent: Iterable[BaseDatabaseWrapper], running: list[Future[None]]) -> None:
+    """Cancel until all have ended: who was between two statements goes on to the next one."""
+    while wait(running, timeout=0).not_done:
+        for connection in lent:
+            if connection.connection is not None:
+                connection.connection.cancel_safe(timeout=1)
+        wait(running, timeout=0.05)

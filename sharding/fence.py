@@ -27,6 +27,7 @@ __all__ = [
     "Ownership",
     "body",
     "install",
+    "missing",
     "replace",
     "stored_bodies",
     "writers",
@@ -84,6 +85,13 @@ def replace(cursor: CursorWrapper, ownership: Ownership) -> None:
                 " SET search_path = pg_catalog, pg_temp AS {}"
             ).format(_function(column), Literal(body(column, ownership)))
         )
+
+
+def missing(cursor: CursorWrapper) -> list[str]:
+    """Return the sharded tables that are there and have not all triggers of the guard."""
+    present = _present_tables(cursor)
+    here = [table for table in tables() if table.name in present]
+    return [table.name for table in here if _TRIGGERS.keys() - _installed(cursor, table)]
 
 
 def writers(cursor: CursorWrapper) -> set[tuple[str, int | None]]:

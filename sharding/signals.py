@@ -11,6 +11,6 @@ fanned_out = Signal()
 # (the owner before), slots, cursor (on the shard). What fails undoes it, and the move waits.
 slots_arrived = Signal()
 
-# `shards check`: alias, repair. Receivers return a list of lines, each about something that is
-# wrong with rows of this shard beyond what this app knows.
+# `shards check`: repair. Receivers return sharding.moves.checking.Finding objects, about what is
+# wrong with rows beyond what this app knows.
 orphans_sought = Signal()

@@ -9,7 +9,7 @@ from itertools import groupby
 from sharding.errors import InvalidSlotMap
 from sharding.hashing import SLOTS
 
-__all__ = ["SlotMap"]
+__all__ = ["SlotMap", "read_ranges"]
 
 _PART = re.compile(r"\s*(\w+)\s*=\s*(\d+)\s*-\s*(\d+)\s*", re.ASCII)
 _FORM = "shard_1=0-333,shard_2=334-666,shard_3=667-999"
@@ -112,8 +112,29 @@ class SlotMap:
         return ",".join(ranges)
 
 
+def read_ranges(text: str) -> set[int]:
+    """Read slots like `5,300-333`; ranges include both ends. Raises InvalidSlotMap."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = (each.strip() for each in part.partition("-"))
+        ends = [first, last] if dash else [first, first]
+        if not all(end.isascii() and end.isdecimal() and len(end) < 6 for end in ends):
+            raise InvalidSlotMap(f"{part!r} is no slot and no range of slots, like 300-333.")
+        if not int(ends[0]) <= int(ends[1]) < SLOTS:
+            raise _no_slot_range(part)
+        found.update(range(int(ends[0]), int(ends[1]) + 1))
+    return found
+
+
 def _no_slot(slot: int) -> InvalidSlotMap:
     return InvalidSlotMap(f"{slot} is no slot: slots run from 0 to {SLOTS - 1}.")
+
+
+def _no_slot_range(part: str) -> InvalidSlotMap:
+    return InvalidSlotMap(
+        f"{part.strip()!r} is no range of slots: they run from 0 to {SLOTS - 1}, the smaller "
+        f"number first."
+    )
 
 
 def _read_part(part: str) -> tuple[str, int, int]:
@@ -122,8 +143,5 @@ def _read_part(part: str) -> tuple[str, int, int]:
         raise InvalidSlotMap(f"{part!r} is no range of slots. Write the map like {_FORM}.")
     alias, first, last = match[1], int(match[2]), int(match[3])
     if not first <= last < SLOTS:
-        raise InvalidSlotMap(
-            f"{part.strip()!r} is no range of slots: they run from 0 to {SLOTS - 1}, the smaller "
-            f"number first."
-        )
+        raise _no_slot_range(part)
     return alias, first, last

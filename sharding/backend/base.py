@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import OperationalError, connections
+from django.db import DatabaseError, OperationalError, connections
 from django.db.backends.base.base import NO_DB_ALIAS
 from django.db.backends.postgresql import base, operations
 from django.db.utils import DatabaseErrorWrapper
@@ -19,9 +19,9 @@ from psycopg import Error as PsycopgError
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from sharding import conf, observing
-from sharding.errors import DatabaseUnavailable
+from sharding.errors import DatabaseUnavailable, SlotMoved
 
-__all__ = ["DatabaseWrapper"]
+__all__ = ["DatabaseWrapper", "unavailable"]
 
 _PROBE_TIMEOUT = 2  # seconds, the smallest that libpq knows
 _PROBE_AFTER = 1.0  # seconds without a sign of life
@@ -33,8 +33,16 @@ _NO_ANSWER = "its server does not answer"
 _UNREACHABLE = {"57P01", "57P02", "57P03", "53300"}
 
 
+_REFUSED_BY_GUARD = "SH001"
+# Who an installation is and who owns which slot is no data: it survives `flush` and tests.
+_KEPT_BY_FLUSH = {
+    f"sharding_{name}" for name in ("cluster", "identity", "move", "shard", "slot", "slotowner")
+}
+
+
 class NamingErrorWrapper(DatabaseErrorWrapper):
-    """Turns errors that mean "no connection" into DatabaseUnavailable."""
+    """Turns errors that mean "no connection" into DatabaseUnavailable, and the guard's refusal into
+    SlotMoved."""
 
     wrapper: "DatabaseWrapper"
 
@@ -53,12 +61,24 @@ class NamingErrorWrapper(DatabaseErrorWrapper):
                 raise
             self.wrapper.doubt()
             raise unavailable(self.wrapper.alias, reason=str(error)) from exc_value
+        except DatabaseError:
+            if getattr(exc_value, "sqlstate", None) != _REFUSED_BY_GUARD:
+                raise
+            raise _slot_moved(self.wrapper.alias, exc_value) from exc_value
 
 
 class DatabaseOperations(operations.DatabaseOperations):
     """Django's, with this backend's compilers."""
 
     compiler_module = "sharding.backend.compiler"
+
+    def sql_flush(
+        self, style: Any, tables: Any, *, reset_sequences: bool = False, allow_cascade: bool = False
+    ) -> list[str]:
+        emptied = [table for table in tables if table not in _KEPT_BY_FLUSH]
+        return super().sql_flush(
+            style, emptied, reset_sequences=reset_sequences, allow_cascade=allow_cascade
+        )
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -108,6 +128,20 @@ class DatabaseWrapper(base.DatabaseWrapper):
         self._sign_of_life.pop(self.alias, None)
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        connection = self._new_connection(conn_params)
+        # Not at the top: the check needs the slot map, whose modules import this backend.
+        from sharding import identity
+
+        try:
+            identity.require(self.alias, connection)
+        except BaseException:
+            self.connection = connection
+            self._close()
+            self.connection = None
+            raise
+        return connection
+
+    def _new_connection(self, conn_params: dict[str, Any]) -> Any:
         if (pool := self.pool) is None:
             return super().get_new_connection(conn_params)
         if not pool.get_stats().get("pool_available"):
@@ -204,6 +238,17 @@ def unavailable(alias: str, *, reason: str) -> DatabaseUnavailable:
         f"Database {conf.label(alias)} cannot be reached: {first_line}. Only what lives "
         f"there is affected; check its server, then try again.",
         alias=alias,
+    )
+
+
+def _slot_moved(alias: str, error: Any) -> SlotMoved:
+    detail = error.diag.message_detail or ""
+    return SlotMoved(
+        f"{alias}: {error.diag.message_primary}. If a move is under way, it will be over soon: run "
+        f"the transaction again, as sharding.atomic(user_id).run(function) does by itself. Where "
+        f"the write names its shard, let the router choose it.",
+        alias=alias,
+        slot=int(detail) if detail.isdecimal() else None,
     )
 
 

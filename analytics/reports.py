@@ -6,6 +6,7 @@ What answers quickly over a million users, and why:
     sign_ups, retention    the index on date_joined, for the range asked for
     active_users           the index on last_login, for the range asked for
     by_country_and_plan    the index on country and plan, scanned alone
+    by_shard               the table of profiles, scanned once: the shard is a short column
 """
 
 from collections.abc import Sequence
@@ -23,9 +24,11 @@ __all__ = [
     "Count",
     "Retention",
     "Segment",
+    "ShardCount",
     "Totals",
     "active_users",
     "by_country_and_plan",
+    "by_shard",
     "retention",
     "sign_ups",
     "totals",
@@ -60,6 +63,14 @@ class Segment:
 
     country: str
     plan: str
+    users: int
+
+
+@dataclass(frozen=True)
+class ShardCount:
+    """A number of users whose profiles were on a shard when they were copied."""
+
+    shard: str
     users: int
 
 
@@ -102,6 +113,15 @@ def by_country_and_plan() -> list[Segment]:
         " GROUP BY country, plan ORDER BY count(*) DESC, country, plan"
     )
     return [Segment(*row) for row in rows]
+
+
+def by_shard() -> list[ShardCount]:
+    """Count the users of each shard, in the order of the shards' names."""
+    rows = _query(
+        "SELECT shard, count(*) FROM analytics_profileanalytics GROUP BY shard"
+        " ORDER BY length(shard), shard"
+    )
+    return [ShardCount(*row) for row in rows]
 
 
 def retention(start: date, end: date) -> list[Retention]:

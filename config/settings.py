@@ -9,6 +9,7 @@ from pathlib import Path
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
+from django.templatetags.static import static
 
 from config import databases, embedded, logs
 
@@ -91,7 +92,9 @@ INSTALLED_APPS = [
     "sharding",  # before the apps whose commands it replaces
     "users",
     "analytics",
-    "django.contrib.admin",
+    "unfold.apps.BasicAppConfig",  # before the admin, whose templates it replaces
+    "unfold.contrib.filters",
+    "config.apps.ProjectAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -156,6 +159,16 @@ REST_FRAMEWORK = {
 
 # Requests under these paths work on the analytics database.
 ANALYTICS_PATHS = ["/api/analytics"]
+
+# The admin: https://unfoldadmin.com. Its index is the dashboard.
+UNFOLD = {
+    "SITE_TITLE": "Many databases",
+    "SITE_HEADER": "Many databases",
+    "SITE_SYMBOL": "hub",
+    "DASHBOARD_CALLBACK": "analytics.dashboard.dashboard",
+    "STYLES": [lambda request: static("analytics/dashboard.css")],
+    "SIDEBAR": {"show_search": False, "show_all_applications": False},
+}
 
 # A log of changes with more entries than this is replaced by comparing everything.
 SYNC_LOG_LIMIT = 1_000_000

@@ -11,6 +11,7 @@ from sharding.slots import SlotMap
 __all__ = [
     "analytics",
     "analytics_paths",
+    "analytics_strict",
     "app_databases",
     "checks_identity",
     "deep_offset",
@@ -53,6 +54,11 @@ def analytics() -> str:
 def analytics_paths() -> tuple[str, ...]:
     """The prefixes of the URL paths whose requests work on the analytics database."""
     return tuple(getattr(settings, "ANALYTICS_PATHS", ()))
+
+
+def analytics_strict() -> bool:
+    """Whether a request for analytics that asks another database fails, or is only logged."""
+    return getattr(settings, "ANALYTICS_STRICT", settings.DEBUG)
 
 
 def deep_offset() -> int:

@@ -10,6 +10,7 @@ __all__ = [
     "MoveFailed",
     "MoveOvertaken",
     "MoveRefused",
+    "OutsideAnalytics",
     "ShardKeyChanged",
     "ShardKeyRequired",
     "ShardingError",
@@ -77,6 +78,10 @@ class MoveFailed(ShardingError):
 
 class MoveOvertaken(MoveFailed):
     """Another process went on with the same move; this one changed nothing more."""
+
+
+class OutsideAnalytics(ShardingError):
+    """A request for reports asked another database than analytics."""
 
 
 class DatabaseUnavailable(OperationalError):

@@ -1,5 +1,6 @@
 """What several tests need: a server that is down, and processes that use the test databases."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, Any
+from unittest import mock
 from urllib.parse import quote, urlencode
 
 import psycopg
@@ -14,6 +16,7 @@ from django.conf import settings
 from django.db import connections
 
 from sharding import ownership
+from users.primary import breaker
 
 __all__ = ["ServerLog", "environment", "hand_over", "run_program", "server_down", "wait_until"]
 
@@ -42,6 +45,13 @@ def server_down(alias: str) -> Iterator[None]:
     finally:
         broken.close()
         connections[alias] = original
+        _close_breaker()
+
+
+def _close_breaker() -> None:
+    """Do not let the next test find it open for a second; nor see it logged that it is closed."""
+    with mock.patch.object(logging.getLogger("users.primary"), "disabled", True):
+        breaker.close()
 
 
 def environment(application_name: str) -> dict[str, str]:

@@ -5,6 +5,8 @@ callers at once, where the pool would let each of them wait for its whole timeou
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import monotonic
 from types import TracebackType
 from typing import Any
@@ -18,7 +20,7 @@ from django.utils.functional import cached_property
 from psycopg import Error as PsycopgError
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from sharding import conf, observing
+from sharding import conf, observing, scope
 from sharding.errors import DatabaseUnavailable, SlotMoved
 
 __all__ = ["DatabaseWrapper", "unavailable"]
@@ -81,6 +83,15 @@ class DatabaseOperations(operations.DatabaseOperations):
         )
 
 
+class TimedCursor(base.CursorDebugWrapper):
+    """With DEBUG on, tells the request how long each statement took."""
+
+    @contextmanager
+    def debug_sql(self, *args: Any, **kwargs: Any) -> Iterator[None]:
+        with scope.timed(self.db.alias), super().debug_sql(*args, **kwargs):
+            yield
+
+
 class DatabaseWrapper(base.DatabaseWrapper):
     """One connection to one database of the project."""
 
@@ -93,8 +104,19 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def wrap_database_errors(self) -> NamingErrorWrapper:
         return NamingErrorWrapper(self)
 
+    def cursor(self) -> Any:
+        scope.check(self.alias)
+        return super().cursor()
+
+    def chunked_cursor(self) -> Any:
+        scope.check(self.alias)
+        return super().chunked_cursor()
+
     def make_cursor(self, cursor: Any) -> observing.ObservedCursor:
         return observing.ObservedCursor(cursor, self)
+
+    def make_debug_cursor(self, cursor: Any) -> TimedCursor:
+        return TimedCursor(cursor, self)
 
     @property
     def pool(self) -> "ConnectionPool[Any] | None":

@@ -132,7 +132,7 @@ class CountTests(ShardedTestCase):
         before = self.found()
         read_users_with_fallback(limit=1)
         self.assertEqual(self.more(before, "database_fallback_reads_total"), 0)
-        with server_down("default"), self.assertLogs("users.fallback"):
+        with server_down("default"), self.assertLogs("users"):
             read_users_with_fallback(limit=1)
         self.assertEqual(self.more(before, "database_fallback_reads_total"), 1)
 

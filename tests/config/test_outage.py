@@ -73,7 +73,7 @@ class OutageTests(SimpleTestCase):
             "DJANGO_SETTINGS_MODULE": "tests.config.outage_settings",
             "WEB_CONCURRENCY": "2",
         }
-        env["SECRET_KEY"] = settings.SECRET_KEY
+        env |= {"SECRET_KEY": settings.SECRET_KEY, "API_RATE_USER": "off"}
         self.site = Site(self, f"outage-{os.getpid()}", **env)
         self.probes = [*self.make_probes(cookie)]
 

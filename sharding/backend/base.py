@@ -17,19 +17,17 @@ from django.db.backends.base.base import NO_DB_ALIAS
 from django.db.backends.postgresql import base, operations
 from django.db.utils import DatabaseErrorWrapper
 from django.utils.functional import cached_property
-from psycopg import Error as PsycopgError
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from sharding import conf, observing, scope
+from sharding.backend import probing
 from sharding.errors import DatabaseUnavailable, SlotMoved
 
 __all__ = ["DatabaseWrapper", "unavailable"]
 
-_PROBE_TIMEOUT = 2  # seconds, the smallest that libpq knows
 _PROBE_AFTER = 1.0  # seconds without a sign of life
 _SILENCE = 0.5  # seconds from which a missing answer is worth remembering
 _ASK_SILENT_AFTER = 2.0  # seconds
-_NO_ANSWER = "its server does not answer"
 
 # admin_shutdown, crash_shutdown, cannot_connect_now, too_many_connections
 _UNREACHABLE = {"57P01", "57P02", "57P03", "53300"}
@@ -169,7 +167,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         if not pool.get_stats().get("pool_available"):
             self._require_answer(conn_params)
         connection = self._from_pool(conn_params)
-        if self.settings_dict["CONN_HEALTH_CHECKS"] and not _is_alive(connection):
+        if self.settings_dict["CONN_HEALTH_CHECKS"] and not probing.is_alive(connection):
             # At the end of its server they all died. The pool's own check would try one after the
             # other, with growing pauses.
             connection._pool.putconn(connection)
@@ -191,9 +189,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
             return super().get_new_connection(conn_params)
         except PoolTimeout:
             # The pool does not tell itself why it gave none in time.
-            if refusal := self._probe(conn_params):
+            if refusal := probing.refusal(self.Database.connect, conn_params):
                 self.doubt()
-                raise unavailable(self.alias, reason=_why(refusal)) from None
+                raise unavailable(self.alias, reason=probing.why(refusal)) from None
             largest = self.pool.max_size if self.pool else 0
             reason = f"all {largest} connections that this process may open are in use"
             raise unavailable(self.alias, reason=reason) from None
@@ -209,48 +207,17 @@ class DatabaseWrapper(base.DatabaseWrapper):
             return
         if silent := self._silent.get(self.alias):
             if monotonic() - silent < _ASK_SILENT_AFTER:
-                raise unavailable(self.alias, reason=_NO_ANSWER)
+                raise unavailable(self.alias, reason=probing.NO_ANSWER)
             self._silent[self.alias] = monotonic()
         started = monotonic()
-        refusal = self._probe(conn_params)
+        refusal = probing.refusal(self.Database.connect, conn_params)
         self._silent.pop(self.alias, None)
         if refusal and monotonic() - started > _SILENCE:
             self._silent[self.alias] = monotonic()
         # A server that we know may have no place for one more: then the pool waits for its own.
-        if refusal and (last is None or not _is_answer(refusal)):
-            raise unavailable(self.alias, reason=_why(refusal)) from None
+        if refusal and (last is None or not probing.is_answer(refusal)):
+            raise unavailable(self.alias, reason=probing.why(refusal)) from None
         self._sign_of_life[self.alias] = monotonic()
-
-    def _probe(self, conn_params: dict[str, Any]) -> PsycopgError | None:
-        """Connect once beside the pool, and return what went wrong.
-
-        Not by PQping(): it tells no reason, and stops all threads of the process while it waits.
-        And not without a statement: PgBouncer lets clients in while its server is down.
-        """
-        once = {**conn_params, "connect_timeout": _PROBE_TIMEOUT, "autocommit": True}
-        try:
-            with self.Database.connect(**once) as connection:
-                connection.execute("")
-        except PsycopgError as error:
-            return error
-        return None
-
-
-def _is_alive(connection: Any) -> bool:
-    try:
-        ConnectionPool.check_connection(connection)
-    except PsycopgError:
-        return False
-    return True
-
-
-def _is_answer(refusal: PsycopgError) -> bool:
-    """Say whether the server itself refused."""
-    return "FATAL:" in str(refusal)
-
-
-def _why(refusal: PsycopgError) -> str:
-    return str(refusal).partition("FATAL:")[2] if _is_answer(refusal) else _NO_ANSWER
 
 
 def unavailable(alias: str, *, reason: str) -> DatabaseUnavailable:

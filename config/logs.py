@@ -21,7 +21,10 @@ _JSON = {
     "timestamp": True,
     "rename_fields": {"levelname": "level", "name": "logger"},
     # What Django adds for its own handlers: a request shows its query string, which may be private.
-    "reserved_attrs": [*RESERVED_ATTRS, "request", "server_time", "context", "params", "sql"],
+    "reserved_attrs": [
+        *RESERVED_ATTRS,
+        *("request", "server_time", "context", "params", "sql", "color_message"),
+    ],
 }
 _TEXT = {"format": "%(asctime)s %(levelname)s %(name)s %(context)s%(message)s"}
 
@@ -30,7 +33,9 @@ class Context(logging.Filter):
     """Adds `request_id` and `alias` to a record, and both in brackets as `context`."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        request, alias = current_request.get(), getattr(record, "alias", None) or _alias(record)
+        # Django's own line about a response comes when the request is over; it carries it along.
+        request = current_request.get() or getattr(record.__dict__.get("request"), "id", "")
+        alias = record.__dict__.get("alias") or _alias(record)
         known = [text for text in (request, alias) if text]
         context = f"[{' '.join(known)}] " if known else ""
         record.__dict__.update(request_id=request, alias=alias, context=context)

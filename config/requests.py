@@ -69,6 +69,7 @@ class _Noted:
         given = request.headers.get(_HEADER, "")
         self.id = given if _ID.fullmatch(given) else uuid4().hex
         self.request = request
+        request.id = self.id  # type: ignore[attr-defined]
         self.asked: dict[str, list[float]] = {}
 
     def __enter__(self) -> "_Noted":

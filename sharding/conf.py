@@ -13,9 +13,12 @@ __all__ = [
     "analytics_paths",
     "analytics_strict",
     "app_databases",
+    "checks_identity",
     "deep_offset",
     "first_slot_map",
     "label",
+    "map_lifetime",
+    "move_patience",
     "pool_size",
     "primary",
     "processes",
@@ -61,6 +64,24 @@ def analytics_strict() -> bool:
 def deep_offset() -> int:
     """From how many skipped rows on a page over several shards is worth a warning."""
     return getattr(settings, "SHARDING_DEEP_OFFSET", 10_000)
+
+
+def map_lifetime() -> float:
+    """For how many seconds a process may use the slot map without asking whether it changed.
+
+    The same in every process: a move waits so long before it relies on a change being known.
+    """
+    return getattr(settings, "SHARDING_MAP_LIFETIME", 0.5)
+
+
+def move_patience() -> float:
+    """For how many seconds a write waits for a slot that is just moving."""
+    return getattr(settings, "SHARDING_MOVE_PATIENCE", 10.0)
+
+
+def checks_identity() -> bool:
+    """Whether a shard's server is asked, once a process, if it is the right one."""
+    return getattr(settings, "SHARDING_CHECK_IDENTITY", True)
 
 
 def shards() -> tuple[str, ...]:

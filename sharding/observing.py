@@ -59,9 +59,9 @@ def note_pool(alias: str, pool: ConnectionPool[Any]) -> None:
 
 
 @contextmanager
-def fanning_out() -> Iterator[None]:
+def fanning_out(several: bool = True) -> Iterator[None]:
     """Count the statements of the block as parts of a query over several shards."""
-    token = _fanning_out.set(True)
+    token = _fanning_out.set(several)
     try:
         yield
     finally:

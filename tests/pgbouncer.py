@@ -31,7 +31,7 @@ auth_type = any
 default_pool_size = {_POOL}
 server_round_robin = 1
 server_login_retry = 1
-query_wait_timeout = 2
+query_wait_timeout = 1
 max_client_conn = 300
 logfile = {{folder}}/log
 """

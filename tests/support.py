@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, Any
 from unittest import mock
@@ -15,9 +15,10 @@ import psycopg
 from django.conf import settings
 from django.db import connections
 
+from sharding import ownership
 from users.primary import breaker
 
-__all__ = ["ServerLog", "environment", "run_program", "server_down", "wait_until"]
+__all__ = ["ServerLog", "environment", "hand_over", "run_program", "server_down", "wait_until"]
 
 _DEADLINE = 30  # seconds
 # At its end Python frees most objects, connections among them, and freeing one closes it: by luck,
@@ -95,6 +96,14 @@ def wait_until(condition: Callable[[], Any], what: str) -> Any:
             raise AssertionError(f"Waited {_DEADLINE} seconds for {what}.")
         time.sleep(0.02)
     return result
+
+
+def hand_over(slots: Collection[int], source: str, target: str) -> None:
+    """Make another shard the owner of slots, at once and without their rows."""
+    with ownership.changing(source) as cursor:
+        ownership.release(cursor, slots)
+    with ownership.changing(target) as cursor:
+        ownership.claim(cursor, slots)
 
 
 class ServerLog:

@@ -12,31 +12,38 @@ from types import TracebackType
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import OperationalError, connections
+from django.db import DatabaseError, OperationalError, connections
 from django.db.backends.base.base import NO_DB_ALIAS
 from django.db.backends.postgresql import base, operations
 from django.db.utils import DatabaseErrorWrapper
 from django.utils.functional import cached_property
-from psycopg import Error as PsycopgError
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from sharding import conf, observing, scope
-from sharding.errors import DatabaseUnavailable
+from sharding.backend import probing
+from sharding.errors import DatabaseUnavailable, SlotMoved
 
-__all__ = ["DatabaseWrapper"]
+__all__ = ["DatabaseWrapper", "unavailable"]
 
-_PROBE_TIMEOUT = 2  # seconds, the smallest that libpq knows
 _PROBE_AFTER = 1.0  # seconds without a sign of life
+_TRUSTED = 0.1  # seconds after a sign of life
 _SILENCE = 0.5  # seconds from which a missing answer is worth remembering
 _ASK_SILENT_AFTER = 2.0  # seconds
-_NO_ANSWER = "its server does not answer"
 
 # admin_shutdown, crash_shutdown, cannot_connect_now, too_many_connections
 _UNREACHABLE = {"57P01", "57P02", "57P03", "53300"}
 
 
+_REFUSED_BY_GUARD = "SH001"
+# Who an installation is and who owns which slot is no data: it survives `flush` and tests.
+_KEPT_BY_FLUSH = {
+    f"sharding_{name}" for name in ("cluster", "identity", "move", "shard", "slot", "slotowner")
+}
+
+
 class NamingErrorWrapper(DatabaseErrorWrapper):
-    """Turns errors that mean "no connection" into DatabaseUnavailable."""
+    """Turns errors that mean "no connection" into DatabaseUnavailable, and the guard's refusal into
+    SlotMoved."""
 
     wrapper: "DatabaseWrapper"
 
@@ -55,12 +62,24 @@ class NamingErrorWrapper(DatabaseErrorWrapper):
                 raise
             self.wrapper.doubt()
             raise unavailable(self.wrapper.alias, reason=str(error)) from exc_value
+        except DatabaseError:
+            if getattr(exc_value, "sqlstate", None) != _REFUSED_BY_GUARD:
+                raise
+            raise _slot_moved(self.wrapper.alias, exc_value) from exc_value
 
 
 class DatabaseOperations(operations.DatabaseOperations):
     """Django's, with this backend's compilers."""
 
     compiler_module = "sharding.backend.compiler"
+
+    def sql_flush(
+        self, style: Any, tables: Any, *, reset_sequences: bool = False, allow_cascade: bool = False
+    ) -> list[str]:
+        emptied = [table for table in tables if table not in _KEPT_BY_FLUSH]
+        return super().sql_flush(
+            style, emptied, reset_sequences=reset_sequences, allow_cascade=allow_cascade
+        )
 
 
 class ObservedDebugCursor(base.CursorDebugWrapper):
@@ -134,12 +153,29 @@ class DatabaseWrapper(base.DatabaseWrapper):
         self._sign_of_life.pop(self.alias, None)
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        connection = self._new_connection(conn_params)
+        # Not at the top: the check needs the slot map, whose modules import this backend.
+        from sharding import identity
+
+        try:
+            identity.require(self.alias, connection)
+        except BaseException:
+            self.connection = connection
+            self._close()
+            self.connection = None
+            raise
+        return connection
+
+    def _new_connection(self, conn_params: dict[str, Any]) -> Any:
         if (pool := self.pool) is None:
             return super().get_new_connection(conn_params)
         if not pool.get_stats().get("pool_available"):
             self._require_answer(conn_params)
         connection = self._from_pool(conn_params)
-        if self.settings_dict["CONN_HEALTH_CHECKS"] and not _is_alive(connection):
+        if self._is_trusted() and probing.is_quiet(connection):
+            observing.note_pool(self.alias, pool)
+            return connection
+        if self.settings_dict["CONN_HEALTH_CHECKS"] and not probing.is_alive(connection):
             # At the end of its server they all died. The pool's own check would try one after the
             # other, with growing pauses.
             connection._pool.putconn(connection)
@@ -151,6 +187,11 @@ class DatabaseWrapper(base.DatabaseWrapper):
         observing.note_pool(self.alias, pool)
         return connection
 
+    def _is_trusted(self) -> bool:
+        """Say whether the server answered just now: under load not each request need ask it."""
+        last = self._sign_of_life.get(self.alias)
+        return last is not None and monotonic() - last < _TRUSTED
+
     def _close(self) -> None:
         super()._close()
         if pool := self._connection_pools.get(self.alias):
@@ -161,9 +202,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
             return super().get_new_connection(conn_params)
         except PoolTimeout:
             # The pool does not tell itself why it gave none in time.
-            if refusal := self._probe(conn_params):
+            if refusal := probing.refusal(self.Database.connect, conn_params):
                 self.doubt()
-                raise unavailable(self.alias, reason=_why(refusal)) from None
+                raise unavailable(self.alias, reason=probing.why(refusal)) from None
             largest = self.pool.max_size if self.pool else 0
             reason = f"all {largest} connections that this process may open are in use"
             raise unavailable(self.alias, reason=reason) from None
@@ -179,48 +220,17 @@ class DatabaseWrapper(base.DatabaseWrapper):
             return
         if silent := self._silent.get(self.alias):
             if monotonic() - silent < _ASK_SILENT_AFTER:
-                raise unavailable(self.alias, reason=_NO_ANSWER)
+                raise unavailable(self.alias, reason=probing.NO_ANSWER)
             self._silent[self.alias] = monotonic()
         started = monotonic()
-        refusal = self._probe(conn_params)
+        refusal = probing.refusal(self.Database.connect, conn_params)
         self._silent.pop(self.alias, None)
         if refusal and monotonic() - started > _SILENCE:
             self._silent[self.alias] = monotonic()
         # A server that we know may have no place for one more: then the pool waits for its own.
-        if refusal and (last is None or not _is_answer(refusal)):
-            raise unavailable(self.alias, reason=_why(refusal)) from None
+        if refusal and (last is None or not probing.is_answer(refusal)):
+            raise unavailable(self.alias, reason=probing.why(refusal)) from None
         self._sign_of_life[self.alias] = monotonic()
-
-    def _probe(self, conn_params: dict[str, Any]) -> PsycopgError | None:
-        """Connect once beside the pool, and return what went wrong.
-
-        Not by PQping(): it tells no reason, and stops all threads of the process while it waits.
-        And not without a statement: PgBouncer lets clients in while its server is down.
-        """
-        once = {**conn_params, "connect_timeout": _PROBE_TIMEOUT, "autocommit": True}
-        try:
-            with self.Database.connect(**once) as connection:
-                connection.execute("")
-        except PsycopgError as error:
-            return error
-        return None
-
-
-def _is_alive(connection: Any) -> bool:
-    try:
-        ConnectionPool.check_connection(connection)
-    except PsycopgError:
-        return False
-    return True
-
-
-def _is_answer(refusal: PsycopgError) -> bool:
-    """Say whether the server itself refused."""
-    return "FATAL:" in str(refusal)
-
-
-def _why(refusal: PsycopgError) -> str:
-    return str(refusal).partition("FATAL:")[2] if _is_answer(refusal) else _NO_ANSWER
 
 
 def unavailable(alias: str, *, reason: str) -> DatabaseUnavailable:
@@ -230,6 +240,17 @@ def unavailable(alias: str, *, reason: str) -> DatabaseUnavailable:
         f"Database {conf.label(alias)} cannot be reached: {first_line}. Only what lives "
         f"there is affected; check its server, then try again.",
         alias=alias,
+    )
+
+
+def _slot_moved(alias: str, error: Any) -> SlotMoved:
+    detail = error.diag.message_detail or ""
+    return SlotMoved(
+        f"{alias}: {error.diag.message_primary}. If a move is under way, it will be over soon: run "
+        f"the transaction again, as sharding.atomic(user_id).run(function) does by itself. Where "
+        f"the write names its shard, let the router choose it.",
+        alias=alias,
+        slot=int(detail) if detail.isdecimal() else None,
     )
 
 

@@ -21,6 +21,7 @@ from psycopg.errors import error_from_result
 
 from sharding import observing
 from sharding.errors import DatabaseUnavailable
+from sharding.orm.hidden import params_on
 
 __all__ = ["marked_for_rollback", "named", "scatter"]
 
@@ -135,7 +136,7 @@ def _in_turn(
         connection = connections[alias]
         with _absent_if(partial, alias, missing), named(alias), connection.cursor() as cursor:
             with observing.fanning_out():
-                cursor.execute(sql, params)
+                cursor.execute(sql, params_on(alias, params))
             answers[alias] = cursor.fetchall()
     return answers
 
@@ -150,7 +151,7 @@ def _together(
             with _absent_if(partial, alias, missing):
                 # Kept before it is sent: Ctrl-C in between would leave the connection busy.
                 running[alias] = _Statement(connections[alias])
-                running[alias].send(sql, params)
+                running[alias].send(sql, params_on(alias, params))
         _wait([statement for statement in running.values() if not statement.done])
         errors: list[BaseException] = []
         for alias, statement in running.items():

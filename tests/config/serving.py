@@ -12,10 +12,15 @@ from typing import Any, NamedTuple
 from unittest import TestCase
 from urllib.error import HTTPError, URLError
 
+from django.conf import settings
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+from django.contrib.sessions.backends.db import SessionStore
+
 from config import pgbinaries
 from tests.support import environment, run_program, wait_until
+from users.models import User
 
-__all__ = ["GUNICORN", "UVICORN", "Answer", "Site"]
+__all__ = ["GUNICORN", "UVICORN", "Answer", "Site", "session_of"]
 
 GUNICORN = ("gunicorn", "-c", "config/gunicorn.py", "config.wsgi")
 UVICORN = ("config.uvicorn",)
@@ -84,3 +89,14 @@ class Site:
     def lines(self) -> list[dict[str, Any]]:
         """The log, each line of which is a JSON object."""
         return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+
+def session_of(user: User) -> str:
+    """Log a user in, and return the session's key; for a site with the SECRET_KEY of the tests."""
+    session = SessionStore()
+    session[SESSION_KEY] = str(user.pk)
+    session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
+    session[HASH_SESSION_KEY] = User.objects.get(pk=user.pk).get_session_auth_hash()
+    session.create()
+    assert session.session_key
+    return session.session_key

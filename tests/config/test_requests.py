@@ -71,6 +71,13 @@ class RequestTests(LogTestCase):
         self.assertGreater(second["ms"], second["databases"]["shard_2"]["ms"])
         self.assertNotIn("hunter2", self.output.getvalue())
 
+    def test_an_answer_that_django_logs(self) -> None:
+        answer = self.client.get("/nothing?token=hunter2")
+        first, second = self.lines()
+        self.assertEqual({first["logger"], second["logger"]}, {"config.requests", "django.request"})
+        self.assertEqual({first["request_id"], second["request_id"]}, {answer["X-Request-ID"]})
+        self.assertNotIn("hunter2", self.output.getvalue())
+
     def test_ids(self) -> None:
         given = self.client.get("/talk", headers={"X-Request-ID": "from-the.proxy_1"})
         self.assertEqual(given["X-Request-ID"], "from-the.proxy_1")

@@ -9,8 +9,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from django.conf import settings
-from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
-from django.contrib.sessions.backends.db import SessionStore
 from django.core.management import call_command
 from django.db import IntegrityError, connections, transaction
 from django.db.models import Count, Max
@@ -18,12 +16,14 @@ from django.test import SimpleTestCase
 
 import sharding
 from analytics.sync.lock import only_sync
+from sharding import slot_cache
 from sharding.errors import DatabaseUnavailable
+from sharding.moves.prechecks import problems
 from sharding.server_checks import check_servers
 from tests.analytics import test_sync_command
 from tests.analytics.sync.support import clear
-from tests.config.serving import Site
-from tests.outage import own_servers
+from tests.config.serving import Site, session_of
+from tests.outage import own_servers, pointed_to
 from tests.pgbouncer import ThroughPgBouncer, pgbouncer, require_pgbouncer
 from tests.sharding.ids import id_on, ids_on_each_shard
 from tests.support import wait_until
@@ -81,6 +81,16 @@ class UnmarkedTests(SimpleTestCase):
         self.assertEqual([message.id for message in found], ["sharding.E021"] * len(ALIASES))
         self.assertIn("primary is reached through a pooler", found[0].msg)
         self.assertIn("pgbouncer=true", str(found[0].hint))
+
+
+class MoveTests(SimpleTestCase):
+    databases = "__all__"
+
+    def test_slots_do_not_move_through_it(self) -> None:
+        slots = slot_cache.renew().slots("shard_1")
+        with pointed_to({"shard_3": {"DISABLE_SERVER_SIDE_CURSORS": True}}):
+            (problem,) = problems("shard_1", "shard_2", slots)
+        self.assertIn("shard_3 is reached through PgBouncer (pgbouncer=true)", problem)
 
 
 class OutageTests(SimpleTestCase):
@@ -215,14 +225,3 @@ class ApiTests(PooledTestCase):
             assert answer
             self.assertEqual(answer.status, 200, answer.text)
         self.assertEqual(site.stop(), 0)
-
-
-def session_of(user: User) -> str:
-    """Log a user in, and return the session's key."""
-    session = SessionStore()
-    session[SESSION_KEY] = str(user.pk)
-    session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
-    session[HASH_SESSION_KEY] = User.objects.get(pk=user.pk).get_session_auth_hash()
-    session.create()
-    assert session.session_key
-    return session.session_key

@@ -8,7 +8,7 @@ import sys
 from http import HTTPStatus
 from typing import Any
 
-from django.core.exceptions import RequestDataTooBig
+from django.core.exceptions import ObjectDoesNotExist, RequestDataTooBig
 from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db import DataError, IntegrityError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -154,6 +154,8 @@ def _of_databases(error: BaseException) -> tuple[int, str, dict[str, Any]] | Non
     if isinstance(error, OperationalError | ShardingError):
         logger.error("%s", error, exc_info=error)
         return 503, "A database could not do this just now.", {}
+    if isinstance(error, ObjectDoesNotExist):
+        return 404, "What this needs is not there, or no longer.", {}
     if isinstance(error, IntegrityError):
         logger.warning("%s", error)
         return 409, "Something else was stored meanwhile that this contradicts.", {}

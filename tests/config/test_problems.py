@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from django.core.exceptions import ValidationError
+from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.db import DataError, IntegrityError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, SimpleTestCase, override_settings
@@ -76,6 +76,8 @@ class RespondTests(SimpleTestCase):
                 self.assertEqual(found, code)
                 self.assertNotIn("email", str(data))
         self.assertEqual(answer(InvalidShardKey("no UUID"))[0], 400)
+        # Deleted by another request, just after this one had found it.
+        self.assertEqual(answer(ObjectDoesNotExist())[0], 404)
 
     def test_mistakes_of_ours_are_not_hidden(self):
         for error in (ShardKeyRequired("x"), KeyError("x")):

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 from unittest import mock
 
 from django.db import connections
@@ -18,6 +19,7 @@ from config.embedded import Cluster
 from sharding.backend import base, probing
 from sharding.errors import DatabaseUnavailable
 from tests.outage import own_servers, pointed_to, pool_options
+from tests.support import wait_until
 
 AT_ONCE = 10  # seconds at most; in fact some thousandths
 ALIAS = "shard_1"
@@ -68,7 +70,10 @@ class UnreachableTests(SimpleTestCase):
         """As with a disk that does not answer: connections are there, and nothing comes back."""
         with own_servers(ALIAS) as servers, pool_options(ALIAS, timeout=2.0 * AT_ONCE):
             self.connect()
-            connections[ALIAS].close()
+            connection: Any = connections[ALIAS]
+            connection.close()
+            # For a tenth of a second it is taken at its word.
+            wait_until(lambda: not connection._is_trusted(), "a reason to ask again")
             with self.paused(servers):
                 with self.assertUnavailable("does not answer"):
                     self.connect()

@@ -21,7 +21,9 @@ _PAGES = {
     "profiles": "/admin/users/profile/",
     "profiles, one country": "/admin/users/profile/?country=CH&o=1",
     "profiles, by name": "/admin/users/profile/?q=name+77",
-    "profiles, by email": "/admin/users/profile/?q=user77",
+    "profiles, none found": "/admin/users/profile/?q=nobody",
+    "profiles, by email": "/admin/users/profile/?q=user77.1000@example.com",
+    "activities": "/admin/users/activity/",
     "accounts": "/admin/users/user/",
     "accounts, by name": "/admin/users/user/?q=name+77",
 }
@@ -60,7 +62,9 @@ _LOADS = {
         INSERT INTO users_profile (user_id, display_name, country, plan, bio, settings, created_at,
             updated_at)
         SELECT {id}, 'Name ' || n, {country}, {plan}, '', '{{}}', {joined}, now()
-        FROM generate_series(1, {number}) AS n
+        FROM generate_series(1, {number}) AS n;
+        INSERT INTO users_activity (id, user_id, kind, amount, payload, occurred_at)
+        SELECT gen_random_uuid(), user_id, 'login', 0, '{{}}', created_at FROM users_profile
     """,
 }
 

@@ -40,6 +40,8 @@ class BoundedPaginator(Paginator):
     @cached_property
     def _number(self) -> int:
         matching: Any = self.object_list
+        if (known := getattr(matching, "_result_cache", None)) is not None:
+            return len(known)
         counted = matching.order_by()[: self.limit + 1]
         number = counted.count()
         self.missing = getattr(counted, "missing_shards", frozenset())
@@ -76,10 +78,31 @@ class ShardedChangeList(BoundedChangeList):
             self.missing |= {error.alias}
 
     def _load(self, request: HttpRequest) -> None:
+        first = None if self.page_num > 1 or self.show_all else self._first_page()
         super().get_results(request)
-        rows: Any = self.result_list
-        len(rows)  # asks the shards now: templates would ask too late for a warning
-        self.missing = rows.missing_shards | getattr(self.paginator, "missing", frozenset())
+        rows: Any = self.result_list if first is None else first
+        # Asks the shards now: templates would ask too late for a warning.
+        self.result_list = list(rows)[: self.list_per_page] if rows is first else rows
+        self.missing = self._missing(rows)
+
+    def _first_page(self) -> Any:
+        """Return its rows, and one more if there is another page.
+
+        A search that finds a few rows, or none, may have read the whole table. So that counting
+        them does not read it again, nor the date hierarchy, the list is then narrowed to them.
+        """
+        rows = self.queryset[: self.list_per_page + 1]
+        if len(rows) <= self.list_per_page:
+            keys = {row.shard_key_value for row in rows}
+            ids = [row.pk for row in rows]
+            key = self.model.shard_key  # type: ignore[attr-defined]
+            self.queryset = self.queryset.filter(**{f"{key}__in": keys}, pk__in=ids)
+            self.queryset._result_cache = list(rows)
+        return rows
+
+    def _missing(self, rows: Any) -> frozenset[str]:
+        len(rows)
+        return rows.missing_shards | getattr(self.paginator, "missing", frozenset())
 
 
 class BoundedModelAdmin(admin.ModelAdmin):

@@ -12,7 +12,7 @@ READY_BENCH := .venv/ready-bench
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run stop clean test coverage lint bench able
+.PHONY: help run stop clean test soak coverage lint bench able
 
 help: ## list these
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
@@ -42,6 +42,9 @@ clean: able ## stop the embedded servers and delete them, var/ and .venv
 
 test: $(READY_DEV) ## run the tests, on servers of their own
 	$(PY) manage.py test --parallel 2 $(TESTS)
+
+soak: $(READY_DEV) ## run the tests at length: minutes to hours
+	SOAK=1 $(PY) manage.py test --parallel 2 $(TESTS)
 
 coverage: $(READY_DEV) ## run the tests, and show what they do not reach
 	@$(PY) -m coverage erase

@@ -73,10 +73,14 @@ def empty_tables(*models: "type[Model]") -> None:
 
 @dataclass(frozen=True)
 class Way:
-    """One way of doing the work: what to call it in the table, and the function to time."""
+    """One way of doing the work: what to call it in the table, and the function to time.
+
+    `before` sets it up, untimed, each time.
+    """
 
     name: str
     run: Callable[[], object]
+    before: Callable[[], object] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,7 @@ def compare(
         # Each goes first every other time: what slows the machine down must not favour one.
         for way in (baseline, candidate) if number % 2 else (candidate, baseline):
             prepare()
+            way.before()
             taken = _timed(way.run)
             if number:
                 seconds[way].append(taken)

@@ -6,14 +6,14 @@ decided by the router, not here.
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from django.core.exceptions import ImproperlyConfigured
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
-__all__ = ["PRIMARY", "any_url", "databases"]
+__all__ = ["PRIMARY", "any_url", "databases", "processes"]
 
 PRIMARY = "default"
 
@@ -22,6 +22,7 @@ _SHARD = re.compile(r"DATABASE_SHARD_([1-9]\d*)_URL", re.ASCII)
 _FORM = "postgresql://user:password@host:5432/database?schema=public&sslmode=require"
 _SCHEMES = ("postgresql", "postgres")
 _NAMED_BY_DJANGO = {"dbname", "user", "password", "host", "port"}
+_OURS = ("schema", "pgbouncer")  # Prisma's names
 _PLACE = ("host", "hostaddr", "port", "service", "dbname", "options")
 _DEFAULT_PORT = "5432"
 _DEFAULT_SCHEMA = "public"
@@ -30,6 +31,13 @@ _DEFAULT_SCHEMA = "public"
 # the pool for 30 s.
 _CONNECT_TIMEOUT = 3  # seconds
 _POOL_TIMEOUT = 5.0  # seconds
+# Nor does TCP notice for a quarter of an hour that the other machine is gone.
+_TCP = {
+    "tcp_user_timeout": 5000,  # milliseconds
+    "keepalives_idle": 30,  # seconds, as the next one
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}
 
 
 def any_url(environ: Mapping[str, str]) -> bool:
@@ -53,14 +61,17 @@ def databases(
     else:
         urls = {alias: (f"the embedded {alias}", url) for alias, url in embedded.items()}
     parsed = {
-        alias: (variable, *_parse(variable, url))
+        alias: _parse(variable, url)
         for alias, (variable, url) in sorted(urls.items(), key=lambda item: _position(item[0]))
     }
     _require_distinct(parsed.values())
-    return {
-        alias: _database(parameters, schema, alias=alias, pool=pool)
-        for alias, (_, schema, parameters) in parsed.items()
-    }
+    return {alias: _database(address, alias=alias, pool=pool) for alias, address in parsed.items()}
+
+
+def processes(environ: Mapping[str, str]) -> int:
+    """Return how many processes connect in all: as given, else gunicorn's and the sync here."""
+    workers = _number(environ, "WEB_CONCURRENCY", default=2, at_least=1)
+    return _number(environ, "DATABASE_PROCESSES", default=workers + 1, at_least=1)
 
 
 def _url_variables(environ: Mapping[str, str]) -> dict[str, str]:
@@ -99,12 +110,12 @@ def _position(alias: str) -> tuple[int, int]:
     return (0 if alias == PRIMARY else 1), 0
 
 
-def _database(
-    parameters: Mapping[str, Any], schema: str, *, alias: str, pool: dict[str, Any]
-) -> dict[str, Any]:
+def _database(address: "_Address", *, alias: str, pool: dict[str, Any]) -> dict[str, Any]:
+    schema, parameters = address.schema, address.parameters
     options: dict[str, Any] = {
         "connect_timeout": _CONNECT_TIMEOUT,
         "application_name": "django",
+        **_TCP,
         **{key: parameters[key] for key in parameters.keys() - _NAMED_BY_DJANGO},
         "pool": pool,
     }
@@ -121,18 +132,27 @@ def _database(
         "OPTIONS": options,
         # A connection that died while it lay in the pool is replaced before it is handed out.
         "CONN_HEALTH_CHECKS": True,
+        # PgBouncer would close a cursor at the end of the statement that opens it.
+        "DISABLE_SERVER_SIDE_CURSORS": address.pgbouncer,
         # The slot map stands on the primary: its test database is made first.
         "TEST": {"DEPENDENCIES": [] if alias == PRIMARY else [PRIMARY]},
     }
 
 
-def _parse(variable: str, url: str) -> tuple[str, dict[str, Any]]:
-    """Split a URL into Prisma's `schema` parameter and libpq's own parameters."""
+class _Address(NamedTuple):
+    variable: str
+    schema: str
+    pgbouncer: bool
+    parameters: dict[str, Any]
+
+
+def _parse(variable: str, url: str) -> _Address:
+    """Split a URL into Prisma's parameters, `schema` and `pgbouncer`, and libpq's own."""
     address, _, query = url.strip().partition("?")
     # Not through parse_qsl and urlencode: these write a space as +, which libpq takes literally.
     given = [part.partition("=") for part in query.split("&") if part]
-    schemas = [unquote(value) for name, _, value in given if name == "schema"]
-    rest = "&".join("".join(part) for part in given if part[0] != "schema")
+    ours = {name: unquote(value) for name, _, value in given if name in _OURS}
+    rest = "&".join("".join(part) for part in given if part[0] not in _OURS)
     try:
         _require_clear(address, query)
         parameters = conninfo_to_dict(f"{address}?{rest}" if rest else address)
@@ -145,7 +165,19 @@ def _parse(variable: str, url: str) -> tuple[str, dict[str, Any]]:
         ) from None
     if not parameters.get("dbname"):
         raise ImproperlyConfigured(f"{variable} names no database. Write it as {_FORM}.")
-    return (schemas or [""])[-1], parameters
+    pgbouncer = _switch(variable, "pgbouncer", ours.get("pgbouncer", "false"))
+    if pgbouncer and (ours.get("schema") or parameters.get("options")):
+        raise ImproperlyConfigured(
+            f"{variable} has pgbouncer=true, and PgBouncer takes neither schema nor options. Give "
+            f"them to the role: ALTER ROLE … IN DATABASE … SET search_path = …"
+        )
+    return _Address(variable, ours.get("schema", ""), pgbouncer, parameters)
+
+
+def _switch(variable: str, name: str, value: str) -> bool:
+    if value not in ("true", "false"):
+        raise ImproperlyConfigured(f"{variable}: {name} must be true or false; it is {value!r}.")
+    return value == "true"
 
 
 def _require_clear(address: str, query: str) -> None:
@@ -191,13 +223,13 @@ def _number(environ: Mapping[str, str], variable: str, *, default: int, at_least
     return int(value)
 
 
-def _require_distinct(parsed: Iterable[tuple[str, str, dict[str, Any]]]) -> None:
+def _require_distinct(parsed: Iterable[_Address]) -> None:
     """Refuse two variables for one database: its rows would be read twice, its tables made twice.
 
     One server under two names is not seen.
     """
     seen: dict[tuple[str, ...], str] = {}
-    for variable, schema, parameters in parsed:
+    for variable, schema, _, parameters in parsed:
         named = {"port": _DEFAULT_PORT, **parameters}
         place = (*(named.get(key, "") for key in _PLACE), schema or _DEFAULT_SCHEMA)
         if place in seen:

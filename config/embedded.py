@@ -14,7 +14,6 @@ import hashlib
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -152,7 +151,8 @@ class Cluster:
         # always /tmp: TMPDIR may be private to root, and the server's user could not get there.
         uid = os.geteuid() if hasattr(os, "geteuid") else 0
         name = f"pg-{_short_hash(f'{uid}:{self.folder}')}"
-        parent = _TMP if uid == 0 else Path(tempfile.gettempdir())
+        # Not tempfile.gettempdir(), which writes a file to try the folder: settings call this.
+        parent = _TMP if uid == 0 else Path(os.path.abspath(os.environ.get("TMPDIR") or _TMP))
         length = max(len(f"{parent / name / alias}/.s.PGSQL.0000") for alias in self.aliases)
         return (parent if length <= _LONGEST_SOCKET_PATH else _TMP) / name
 

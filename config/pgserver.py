@@ -52,6 +52,8 @@ _SETTINGS: dict[str, str | int] = {
     "max_prepared_transactions": 20,
     # A forgotten replication slot must not fill the disk.
     "max_slot_wal_keep_size": "4GB",
+    # A statement whose client was killed ends with it.
+    "client_connection_check_interval": "5s",
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_destination": "stderr",

@@ -5,17 +5,20 @@ they describe the embedded servers, for development; with them, a production sit
 """
 
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 
-from config import databases, embedded
+from config import api_settings, databases, embedded, logs
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 environ.Env.read_env(str(BASE_DIR / ".env"))  # what the environment sets already stays
+
+_SHORTEST_TOKEN = 20  # characters
 
 _YES_OR_NO = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(
     ("false", "no", "off", "0"), False
@@ -45,6 +48,7 @@ _cluster = embedded.default_cluster()
 DATABASES = databases.databases(
     os.environ, embedded={alias: _cluster.url(alias) for alias in _cluster.aliases}
 )
+DATABASE_PROCESSES = databases.processes(os.environ)
 SHARD_SLOTS = os.environ.get("SHARD_SLOTS", "")
 
 # Security
@@ -69,11 +73,20 @@ elif not ALLOWED_HOSTS:
 HTTPS = _flag("HTTPS", default=not DEBUG)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
 # Only behind a proxy that sets this header itself: without one, any client could send it.
-if _flag("BEHIND_PROXY", default=False):
+BEHIND_PROXY = _flag("BEHIND_PROXY", default=False)
+if BEHIND_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-SECURE_REDIRECT_EXEMPT = [r"^healthz$"]
+SECURE_REDIRECT_EXEMPT = [r"^metrics$"]  # asked without TLS, past the proxy
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
+
+# With this token Prometheus reads /metrics; without one, staff alone.
+METRICS_TOKEN = os.environ.get("METRICS_TOKEN", "")
+if METRICS_TOKEN and len(METRICS_TOKEN) < _SHORTEST_TOKEN:
+    raise ImproperlyConfigured(
+        f"METRICS_TOKEN has less than {_SHORTEST_TOKEN} characters, which can be guessed. Make one "
+        "with `openssl rand -hex 24`."
+    )
 
 # Application
 
@@ -91,9 +104,14 @@ INSTALLED_APPS = [
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
     "rest_framework",
+    "knox",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "pgtrigger",
 ]
 MIDDLEWARE = [
+    "config.requests.RequestsMiddleware",
+    "config.probes.ProbesMiddleware",  # before what looks at the host and the scheme
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -103,6 +121,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "sharding.middleware.DatabaseSelectionMiddleware",
+    "config.problems.ProblemsMiddleware",
 ]
 TEMPLATES = [
     {
@@ -129,6 +148,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"{_VALIDATORS}.MinimumLengthValidator"},
     {"NAME": f"{_VALIDATORS}.CommonPasswordValidator"},
     {"NAME": f"{_VALIDATORS}.NumericPasswordValidator"},
+    {"NAME": "users.passwords.TokensEndWithPassword"},
 ]
 
 LANGUAGE_CODE = "en-us"
@@ -138,12 +158,33 @@ USE_TZ = True
 STATIC_URL = "static/"
 WHITENOISE_USE_FINDERS = True  # serves the packages' files from where they are: no collectstatic
 
+# The API
+
 REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.SessionAuthentication"],
+    "DEFAULT_PARSER_CLASSES": ["users.api.parsers.StorableJSONParser"],
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "users.api.authentication.TokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAdminUser"],
-    "EXCEPTION_HANDLER": "config.api_errors.respond",
+    "DEFAULT_THROTTLE_CLASSES": [
+        "rest_framework.throttling.AnonRateThrottle",
+        "rest_framework.throttling.UserRateThrottle",
+    ],
+    "DEFAULT_THROTTLE_RATES": api_settings.throttle_rates(os.environ),
+    # Only a proxy's header names the client: a client could write what it likes there.
+    "NUM_PROXIES": 1 if BEHIND_PROXY else 0,
+    "DEFAULT_SCHEMA_CLASS": "config.schema.AutoSchema",
+    "EXCEPTION_HANDLER": "config.problems.respond",
+    "UNICODE_JSON": True,
 }
+REST_KNOX = {
+    "AUTH_HEADER_PREFIX": "Bearer",
+    "TOKEN_TTL": timedelta(hours=10),
+    "TOKEN_LIMIT_PER_USER": 20,
+}
+SPECTACULAR_SETTINGS = api_settings.SPECTACULAR
 
 # Requests under these paths work on the analytics database.
 ANALYTICS_PATHS = ["/api/analytics"]
@@ -161,18 +202,8 @@ UNFOLD = {
 # A log of changes with more entries than this is replaced by comparing everything.
 SYNC_LOG_LIMIT = 1_000_000
 
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["console"], "level": "INFO"},
-    "loggers": {
-        # The pool repeats "error connecting" with growing pauses; what failed is said by the error
-        # that reaches the caller.
-        "psycopg.pool": {"level": "ERROR"},
-        # Not through the handlers that Django gives these: each line came twice, or not at all.
-        "django": {"level": "INFO"},
-        "django.server": {"level": "INFO", "propagate": True},
-    },
-}
+# "json" for machines, "text" for people.
+LOG_FORMAT = os.environ.get("LOG_FORMAT") or ("text" if DEBUG else "json")
+if LOG_FORMAT not in ("json", "text"):
+    raise ImproperlyConfigured(f"LOG_FORMAT must be json or text; it is {LOG_FORMAT!r}.")
+LOGGING = logs.configuration(json=LOG_FORMAT == "json")

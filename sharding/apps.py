@@ -1,4 +1,4 @@
-"""The app's place in Django: checks, and the slot map's first filling."""
+"""The app's place in Django: checks, and what every database is given after `migrate`."""
 
 from django.apps import AppConfig
 from django.db.models.signals import post_migrate
@@ -9,6 +9,6 @@ class ShardingConfig(AppConfig):
     verbose_name = "Databases"
 
     def ready(self) -> None:
-        from sharding import checks, slot_cache  # noqa: F401  checks register themselves
+        from sharding import bootstrap, checks, server_checks  # noqa: F401  checks register themselves
 
-        post_migrate.connect(slot_cache.fill, sender=self)
+        post_migrate.connect(bootstrap.after_migrate, sender=self)

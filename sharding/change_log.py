@@ -13,6 +13,10 @@ from psycopg.sql import SQL, Composed, Identifier
 __all__ = ["Change", "ClockTimestamp", "change_triggers"]
 
 
+# With this setting on, the guard lets nothing be deleted but rows that were moved away.
+_UNLESS_CLEANING = SQL("IF current_setting('sharding.cleaning', true) = 'on' THEN ELSE {} END IF;")
+
+
 class ClockTimestamp(models.Func):
     """The time at which the row is written, not that of its transaction's beginning."""
 
@@ -34,15 +38,21 @@ class Change(models.Model):
         return f"{self.user_id or 'everything'} at {self.at:%Y-%m-%d %H:%M:%S}"
 
 
-def change_triggers(log: str, *, key: str, columns: Sequence[str]) -> tuple[pgtrigger.Trigger, ...]:
+def change_triggers(
+    log: str, *, key: str, columns: Sequence[str], sharded: bool = False
+) -> tuple[pgtrigger.Trigger, ...]:
     """Return the triggers, for a model's Meta.triggers, that log its changes in the table `log`.
 
     `key` is the column that holds the user's id, `columns` are those whose change is logged.
+    `sharded` says that the model is: its rows that were moved to another shard are not gone.
     """
     new, old = SQL("new_rows"), SQL("old_rows")
+    deleted = _keys(log, key, old)
+    if sharded:
+        deleted = _UNLESS_CLEANING.format(deleted)
     return (
         _trigger("insert", pgtrigger.Insert, _keys(log, key, new), new="new_rows"),
-        _trigger("delete", pgtrigger.Delete, _keys(log, key, old), old="old_rows"),
+        _trigger("delete", pgtrigger.Delete, deleted, old="old_rows"),
         _trigger(
             "update", pgtrigger.Update, _changed(log, key, columns), old="old_rows", new="new_rows"
         ),

@@ -10,7 +10,7 @@ from django.core.checks import CheckMessage, Error, Tags, register
 from django.db import connections, models
 from django.utils.module_loading import import_string
 
-from sharding import conf, slot_cache
+from sharding import bootstrap, conf, slot_cache
 from sharding.backend.base import DatabaseWrapper
 from sharding.errors import InvalidSlotMap
 from sharding.models.sharded import ShardedModel
@@ -32,7 +32,7 @@ def check_stored_slot_map(
     databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
     """E002: the map on the primary has gaps, or names a shard that is not declared."""
-    if conf.primary() not in (databases or ()) or not slot_cache.is_filled():
+    if conf.primary() not in (databases or ()) or not bootstrap.is_filled():
         return []
     try:
         slot_cache.read()

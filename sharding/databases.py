@@ -5,7 +5,7 @@ from uuid import UUID
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from sharding import conf
+from sharding import conf, slot_cache
 from sharding.slot_cache import get_shard_for_user_id
 
 __all__ = ["DatabaseManager"]
@@ -34,3 +34,4 @@ class DatabaseManager:
             # close() only gives a pooled connection back; the server still holds it.
             if close_pool := getattr(connection, "close_pool", None):
                 close_pool()
+        slot_cache.clear()

@@ -1,15 +1,21 @@
 """What can go wrong between many databases. Each message states the facts and what to do next."""
 
-from django.db import NotSupportedError, OperationalError
+from django.db import DatabaseError, NotSupportedError, OperationalError
 
 __all__ = [
     "AcrossShardsRefused",
     "DatabaseUnavailable",
     "InvalidShardKey",
     "InvalidSlotMap",
+    "MoveFailed",
+    "MoveOvertaken",
+    "MoveRefused",
+    "OutsideAnalytics",
     "ShardKeyChanged",
     "ShardKeyRequired",
     "ShardingError",
+    "SlotMoved",
+    "WrongDatabase",
     "WrongShard",
 ]
 
@@ -42,6 +48,42 @@ class WrongShard(ShardingError):
     """A row was sent to a shard that does not own its key: no keyed query would find it there."""
 
 
+class SlotMoved(ShardingError, DatabaseError):
+    """A shard refused a write to rows of a slot that it does not own, or not at this moment.
+
+    Outside a transaction the ORM repeats the write on the owner; inside one it cannot, for what
+    came before it is undone: run the transaction again, as sharding.atomic(user_id).run() does.
+    """
+
+    def __init__(self, message: str, *, alias: str, slot: int | None) -> None:
+        super().__init__(message)
+        self.alias, self.slot = alias, slot
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _slot_moved, (str(self), self.alias, self.slot)
+
+
+class WrongDatabase(ShardingError):
+    """The server behind a shard's alias is another shard's, another installation's, or an old copy
+    of it."""
+
+
+class MoveRefused(ShardingError):
+    """A move cannot begin; nothing was touched. The message says what to do first."""
+
+
+class MoveFailed(ShardingError):
+    """A move stopped on its way; the message says why, and how to go on or back."""
+
+
+class MoveOvertaken(MoveFailed):
+    """Another process went on with the same move; this one changed nothing more."""
+
+
+class OutsideAnalytics(ShardingError):
+    """A request for reports asked another database than analytics."""
+
+
 class DatabaseUnavailable(OperationalError):
     """A database cannot be reached, or the connection to it was lost; `alias` says which."""
 
@@ -56,3 +98,7 @@ class DatabaseUnavailable(OperationalError):
 
 def _unavailable(message: str, alias: str) -> DatabaseUnavailable:
     return DatabaseUnavailable(message, alias=alias)
+
+
+def _slot_moved(message: str, alias: str, slot: int | None) -> SlotMoved:
+    return SlotMoved(message, alias=alias, slot=slot)

@@ -1,11 +1,17 @@
 """The end of a process: its connections are closed whether it was asked to stop or failed."""
 
 import atexit
+import os
 import signal
-import sys
+from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 __all__ = ["install"]
+
+_Handler = Callable[[int, FrameType | None], Any] | int | None
+
+_before: _Handler = signal.SIG_DFL
 
 
 def install() -> None:
@@ -13,13 +19,38 @@ def install() -> None:
 
     For commands and for servers that do not handle SIGTERM themselves; call it in the main thread.
     """
-    atexit.register(_disconnect)
-    signal.signal(signal.SIGTERM, _stop)
+    global _before
+    handler = signal.signal(signal.SIGTERM, _stop)
+    if handler is not _stop:
+        _before = handler
+        atexit.register(_disconnect)
+        os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=_restore)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
+    # A second one must not interrupt the closing: who cannot wait sends SIGKILL.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # As an exception, so that transactions roll back and `finally` runs; atexit does the rest.
-    sys.exit(0)
+    raise SystemExit(0)
+
+
+def _hold() -> None:
+    # A signal that came to the child before it has restored the handler would be lost.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+
+
+def _release() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+
+
+def _restore() -> None:
+    """Let a forked child end as it would have without us, which a pool of workers relies on.
+
+    SystemExit would run the parent's `finally` blocks in the child, or be caught there.
+    """
+    if signal.getsignal(signal.SIGTERM) is _stop:
+        signal.signal(signal.SIGTERM, _before)
+    _release()
 
 
 def _disconnect() -> None:

@@ -1,35 +1,66 @@
-"""The slot map that this process works with, read from the primary once and kept."""
+"""The slot map that this process works with: kept, and at most `conf.map_lifetime()` old."""
 
+import os
 from threading import Lock
+from time import monotonic, sleep
 from uuid import UUID
 
-from django.db import connections, transaction
-
 from sharding import conf
-from sharding.errors import InvalidSlotMap
 from sharding.hashing import slot_for
+from sharding.map_source import MapSource
 from sharding.slots import SlotMap
 
-__all__ = ["clear", "current", "fill", "get_shard_for_user_id", "is_filled", "read"]
+__all__ = [
+    "clear",
+    "cluster",
+    "current",
+    "formerly_owned",
+    "get_shard_for_user_id",
+    "pause",
+    "read",
+    "renew",
+]
+
+_FORMER = 60.0  # seconds for which a slot's former owner is remembered
+_PAUSE = 0.02  # seconds
 
 _lock = Lock()
-_map: SlotMap | None = None
+_source = MapSource()
+_known: tuple[SlotMap, float] | None = None  # the map, and since when it may be out of date
+_former: dict[int, tuple[str, float]] = {}  # slot -> the owner before, and until when
 
 
 def current() -> SlotMap:
-    """Return the slot map. Raises InvalidSlotMap when the table does not hold a whole one."""
-    global _map
-    if (slot_map := _map) is None:
-        with _lock:
-            slot_map = _map = _map or read()
-    return slot_map
+    """Return the slot map. Raises InvalidSlotMap when the primary does not hold a whole one."""
+    if (known := _known) and monotonic() - known[1] < conf.map_lifetime():
+        return known[0]
+    return _renewed(older_than=monotonic() - conf.map_lifetime())
+
+
+def renew() -> SlotMap:
+    """Return the map as it is now, whatever is known."""
+    return _renewed(older_than=monotonic())
 
 
 def clear() -> None:
-    """Forget the map: the next use reads it anew."""
-    global _map
+    """Forget the map, and close the connections over which it is read."""
+    global _known
     with _lock:  # or a read that is under way would keep the map as it was before
-        _map = None
+        _known = None
+        _former.clear()
+        _source.close()
+
+
+def read() -> SlotMap:
+    """Read the map anew and keep nothing. Raises InvalidSlotMap, DatabaseUnavailable."""
+    with _lock:
+        return _source.read()
+
+
+def cluster() -> UUID | None:
+    """Return the id of the installation, as it was read with the map."""
+    current()
+    return _source.cluster
 
 
 def get_shard_for_user_id(user_id: UUID | str) -> str:
@@ -40,45 +71,45 @@ def get_shard_for_user_id(user_id: UUID | str) -> str:
     return current().owners[slot_for(user_id)]
 
 
-def read() -> SlotMap:
-    """Read the map from the primary. Raises InvalidSlotMap when it is not there, or not whole."""
-    if not is_filled():
-        raise InvalidSlotMap("The primary holds no slot map yet. Run `manage.py migrate`.")
-    with connections[conf.primary()].cursor() as cursor:
-        cursor.execute("SELECT slot, shard, version FROM sharding_slot")
-        rows = cursor.fetchall()
-    slot_map = SlotMap.from_pairs(
-        ((slot, shard) for slot, shard, _ in rows), version=max(version for *_, version in rows)
-    )
-    slot_map.require_known(conf.shards())
-    return slot_map
+def formerly_owned(alias: str, user_id: UUID | str) -> bool:
+    """Say whether this shard owned a user until a moment ago: who named it may not know better."""
+    owner, until = _former.get(slot_for(user_id), ("", 0.0))
+    return owner == alias and monotonic() < until
 
 
-def is_filled() -> bool:
-    """Say whether the primary holds a map, whole or not."""
-    if not _has_table(conf.primary()):
-        return False
-    with connections[conf.primary()].cursor() as cursor:
-        cursor.execute("SELECT EXISTS (SELECT FROM sharding_slot)")
-        return cursor.fetchone() == (True,)
+def pause() -> None:
+    """Wait a moment for a slot that moves, and renew the map."""
+    sleep(_PAUSE)
+    renew()
 
 
-def fill(using: str, **kwargs: object) -> None:
-    """Store the first map after the first `migrate` of the primary; later ones change nothing."""
-    if using != conf.primary() or not _has_table(using):
+def _renewed(*, older_than: float) -> SlotMap:
+    global _known
+    with _lock:
+        if _known and _known[1] >= older_than:  # another thread was here first
+            return _known[0]
+        asked = monotonic()
+        before = _known[0] if _known else None
+        slot_map = _source.read(before)
+        if before:
+            _note_changes(before, slot_map)
+        _known = slot_map, asked
+        return slot_map
+
+
+def _note_changes(before: SlotMap, after: SlotMap) -> None:
+    if before.owners is after.owners:
         return
-    with transaction.atomic(using=using), connections[using].cursor() as cursor:
-        # Two `migrate`s at once must not store two maps.
-        cursor.execute("LOCK TABLE sharding_slot IN SHARE ROW EXCLUSIVE MODE")
-        if not is_filled():
-            cursor.executemany(
-                "INSERT INTO sharding_slot (slot, shard, version) VALUES (%s, %s, 1)",
-                list(enumerate(conf.first_slot_map().owners)),
-            )
-    clear()
+    for slot, (old, new) in enumerate(zip(before.owners, after.owners, strict=True)):
+        if old != new:
+            _former[slot] = old, monotonic() + _FORMER
 
 
-def _has_table(alias: str) -> bool:
-    with connections[alias].cursor() as cursor:
-        cursor.execute("SELECT to_regclass('sharding_slot') IS NOT NULL")
-        return cursor.fetchone() == (True,)
+def _after_fork() -> None:
+    # The lock may be held by a thread that the child does not have.
+    global _lock
+    _lock = Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.db import connections
 from django.test.runner import DiscoverRunner
 from psycopg.conninfo import conninfo_to_dict
+from rest_framework.throttling import SimpleRateThrottle
 
 from config.databases import PRIMARY
 from config.embedded import Cluster
@@ -57,6 +58,9 @@ class Runner(DiscoverRunner):
         warnings.simplefilter("error")
         # The real one is slow on purpose.
         settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+        settings.ANALYTICS_STRICT = True
+        # Shared by all throttles; the tests of these set their own.
+        SimpleRateThrottle.THROTTLE_RATES.update(dict.fromkeys(("anon", "user", "login")))
 
 
 def _destroy_leftovers() -> None:

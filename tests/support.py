@@ -1,19 +1,24 @@
 """What several tests need: a server that is down, and processes that use the test databases."""
 
+import logging
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any
+from unittest import mock
 from urllib.parse import quote, urlencode
 
 import psycopg
 from django.conf import settings
 from django.db import connections
 
-__all__ = ["ServerLog", "environment", "run_program", "server_down", "wait_until"]
+from sharding import ownership
+from users.primary import breaker
+
+__all__ = ["ServerLog", "environment", "hand_over", "run_program", "server_down", "wait_until"]
 
 _DEADLINE = 30  # seconds
 # At its end Python frees most objects, connections among them, and freeing one closes it: by luck,
@@ -40,6 +45,13 @@ def server_down(alias: str) -> Iterator[None]:
     finally:
         broken.close()
         connections[alias] = original
+        _close_breaker()
+
+
+def _close_breaker() -> None:
+    """Do not let the next test find it open for a second; nor see it logged that it is closed."""
+    with mock.patch.object(logging.getLogger("users.primary"), "disabled", True):
+        breaker.close()
 
 
 def environment(application_name: str) -> dict[str, str]:
@@ -51,12 +63,16 @@ def environment(application_name: str) -> dict[str, str]:
         "ALLOWED_HOSTS": "127.0.0.1",
         "HTTPS": "off",
         "DEBUG": "off",
-        **{_variable(alias): _url(alias, application_name) for alias in connections},
+        **{_variable(alias): _site_url(alias, application_name) for alias in connections},
     }
 
 
-def run_program(module: str, *arguments: str, env: Mapping[str, str]) -> subprocess.Popen[str]:
+def run_program(
+    module: str, *arguments: str, env: Mapping[str, str], output: IO[str] | None = None
+) -> subprocess.Popen[str]:
     """Start `python -m module` in the project's folder, its input and output piped.
+
+    Where it may write much, `output` is the file that it writes to.
 
     What the program does not close is not closed by Python when it ends either, see _KEEP.
     """
@@ -66,7 +82,7 @@ def run_program(module: str, *arguments: str, env: Mapping[str, str]) -> subproc
         cwd=settings.BASE_DIR,
         env=env,
         stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+        stdout=output or subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
@@ -80,6 +96,14 @@ def wait_until(condition: Callable[[], Any], what: str) -> Any:
             raise AssertionError(f"Waited {_DEADLINE} seconds for {what}.")
         time.sleep(0.02)
     return result
+
+
+def hand_over(slots: Collection[int], source: str, target: str) -> None:
+    """Make another shard the owner of slots, at once and without their rows."""
+    with ownership.changing(source) as cursor:
+        ownership.release(cursor, slots)
+    with ownership.changing(target) as cursor:
+        ownership.claim(cursor, slots)
 
 
 class ServerLog:
@@ -116,6 +140,11 @@ class ServerLog:
 def _variable(alias: str) -> str:
     name = "primary" if alias == settings.PRIMARY_DATABASE else alias
     return f"DATABASE_{name.upper()}_URL"
+
+
+def _site_url(alias: str, application_name: str) -> str:
+    pooled = connections[alias].settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
+    return _url(alias, application_name) + ("&pgbouncer=true" if pooled else "")
 
 
 def _url(alias: str, application_name: str) -> str:

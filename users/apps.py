@@ -7,4 +7,4 @@ class UsersConfig(AppConfig):
     name = "users"
 
     def ready(self) -> None:
-        from users import services  # noqa: F401  its signal receiver connects itself
+        from users import orphans, services  # noqa: F401  their signal receivers connect themselves

@@ -15,6 +15,7 @@ from django.utils import timezone
 from psycopg.sql import Identifier
 
 from sharding import conf, get_shard_for_user_id
+from sharding.following import follow
 from users.importing.staging import copy_in
 from users.models import Activity, Profile
 
@@ -58,12 +59,9 @@ def seed_activities(
     for shard in conf.shards():
         last = UUID(int=0)
         while profiles := _next_profiles(shard, after=last):
-            with transaction.atomic(using=shard):
-                lines = [line for profile in _locked(shard, profiles) for line in invent(profile)]
-                _store(shard, lines)
+            seeded.activities += follow(partial(_seed, shard, profiles, invent))
             last = profiles[-1]
             seeded.profiles += len(profiles)
-            seeded.activities += len(lines)
             advance(len(profiles))
     return seeded
 
@@ -76,6 +74,13 @@ def _unseeded(shard: str) -> "QuerySet[Profile]":
 def _next_profiles(shard: str, *, after: UUID) -> list[UUID]:
     found = _unseeded(shard).filter(pk__gt=after).order_by("pk")
     return list(found.values_list("pk", flat=True)[:_BATCH])
+
+
+def _seed(shard: str, keys: Sequence[UUID], invent: Callable[[Profile], Iterator[str]]) -> int:
+    with transaction.atomic(using=shard):
+        lines = [line for profile in _locked(shard, keys) for line in invent(profile)]
+        _store(shard, lines)
+    return len(lines)
 
 
 def _locked(shard: str, keys: Sequence[UUID]) -> list[Profile]:

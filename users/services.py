@@ -65,8 +65,7 @@ def update_user(
         if account:
             _change(user, account)
         if profile:
-            shard = get_shard_for_user_id(user.id)
-            _change(Profile.objects.using(shard).get(pk=user.id), profile)
+            _change(Profile.objects.get(user_id=user.id), profile)
     return user
 
 
@@ -117,7 +116,7 @@ def _delete_owned_after_commit(
 
 
 def _delete_owned(user_id: UUID | str) -> None:
-    Profile.objects.using(get_shard_for_user_id(user_id)).filter(pk=user_id).delete()
+    Profile.objects.filter(user_id=user_id).delete()
 
 
 def _change(instance: User | Profile, values: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from analytics.sync.follow import follow
 from analytics.sync.record import recorded
 from analytics.sync.result import SyncResult
 from analytics.sync.run import BATCH, Progress, sync_log_once, sync_source, sync_user, verify
-from analytics.sync.status import lag, last_runs, status
+from analytics.sync.status import lag, last_runs, measure, status
 
 __all__ = [
     "BATCH",
@@ -23,6 +23,7 @@ __all__ = [
     "follow",
     "lag",
     "last_runs",
+    "measure",
     "recorded",
     "sources",
     "status",

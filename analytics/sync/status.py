@@ -1,6 +1,6 @@
 """How far the copies are behind, and how much is in the logs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from django.db import connections
@@ -12,7 +12,7 @@ from analytics.sync.described import Source
 from analytics.sync.errors import naming
 from sharding import conf
 
-__all__ = ["SourceStatus", "lag", "last_runs", "status"]
+__all__ = ["SourceStatus", "lag", "last_runs", "measure", "status"]
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,19 @@ def lag(source: Source) -> timedelta:
 
 def status(source: Source) -> SourceStatus:
     """Look at one source. Raises SyncFailed, DatabaseUnavailable."""
+    return replace(measure(source), trouble=begin(source).disagreement)
+
+
+def measure(source: Source) -> SourceStatus:
+    """Look at a source's log alone, so without its trouble. Raises SyncFailed, DatabaseUnavailable.
+
+    Analytics, which may be down, is not asked.
+    """
     query = SQL("SELECT count(*), pg_total_relation_size(%s::regclass) FROM {}").format(source.log)
     with naming(source.alias), connections[source.alias].cursor() as cursor:
         cursor.execute(query, [source.log.as_string()])
         entries, size = cursor.fetchone()
-    return SourceStatus(source.name, entries, size, lag(source), begin(source).disagreement)
+    return SourceStatus(source.name, entries, size, lag(source), trouble="")
 
 
 def last_runs(number: int = 5) -> list[SyncRun]:

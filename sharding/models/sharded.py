@@ -10,9 +10,11 @@ from django.db.models.signals import class_prepared, post_save, pre_save
 
 from sharding import slot_cache
 from sharding.context import use_shard
-from sharding.errors import InvalidShardKey, ShardKeyRequired, WrongShard
+from sharding.errors import InvalidShardKey, ShardKeyRequired, SlotMoved, WrongShard
+from sharding.following import follow
+from sharding.hashing import slot_for
 from sharding.orm.queryset import ShardedManager
-from sharding.orm.writes import remember_keys, require_same_keys
+from sharding.orm.writes import owner_instead, remember_keys, require_same_keys
 
 __all__ = ["ShardedModel"]
 
@@ -30,6 +32,17 @@ class ShardedModel(models.Model):
 
     class Meta:
         abstract = True
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Store the row; where its slot just moves, on the shard that owns it then."""
+
+        def save() -> None:
+            options = {**kwargs}
+            if using := kwargs.get("using"):
+                options["using"] = owner_instead(using, self.shard_key_value)
+            super(ShardedModel, self).save(*args, **options)
+
+        follow(save)
 
     # The name of the attribute that holds the key's plain value, e.g. profile_id for "profile".
     shard_key_attname: ClassVar[str]
@@ -60,8 +73,14 @@ class ShardedModel(models.Model):
     def delete(
         self, using: str | None = None, keep_parents: bool = False
     ) -> tuple[int, dict[str, int]]:
+        """Delete the row, and what belongs to it; likewise."""
         require_same_keys(type(self), [self])
-        return super().delete(using=using, keep_parents=keep_parents)
+
+        def delete() -> tuple[int, dict[str, int]]:
+            where = owner_instead(using, self.shard_key_value) if using else None
+            return super(ShardedModel, self).delete(using=where, keep_parents=keep_parents)
+
+        return follow(delete)
 
     # Both look on this row's own shard. Without a key there is none: a form may leave the key for
     # the view to set, and save() will look at it. A key that is no UUID is an error of its field.
@@ -101,7 +120,18 @@ def _require_own_shard(
         )
     require_same_keys(sender, [instance])
     owner = slot_cache.get_shard_for_user_id(key)
-    if using != owner:
+    if using == owner:
+        # Loaded before its slot moved; Django compares this to see what deferred fields mean.
+        if not instance._state.adding:
+            instance._state.db = using
+    elif slot_cache.formerly_owned(using, key):
+        raise SlotMoved(
+            f"{name} with {sender.shard_key}={key} moved from {using} to {owner} just now. Save it "
+            f"again.",
+            alias=using,
+            slot=slot_for(key),
+        )
+    else:
         raise WrongShard(
             f"{name} with {sender.shard_key}={key} belongs on {owner} and was to be saved on "
             f"{using}. Save it without `using`: the router knows the shard."

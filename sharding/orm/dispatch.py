@@ -8,9 +8,11 @@ from asgiref.sync import sync_to_async
 from django.db import models, router
 from django.db.models.query import EmptyQuerySet, prefetch_related_objects
 
+from sharding import slot_cache
 from sharding.errors import AcrossShardsRefused
+from sharding.following import follow
 from sharding.orm import subqueries, writes
-from sharding.orm.keys import key_name
+from sharding.orm.keys import key_name, keys_in
 from sharding.orm.refusals import refuse
 from sharding.orm.rows import FanOut
 from sharding.orm.targets import aliases_for
@@ -154,12 +156,11 @@ class Dispatch(models.QuerySet[_Model]):
         objects = list(objs)
         writes.refuse_key(self.model, update_fields or (), "bulk_create()")
         options = (batch_size, ignore_conflicts, update_conflicts, update_fields, unique_fields)
-        groups = writes.by_shard(objects, self._db)
 
-        def create(alias: str) -> list[_Model]:
-            return models.QuerySet.bulk_create(self.using(alias), groups[alias], *options)
+        def create(alias: str, group: list[_Model]) -> list[_Model]:
+            return models.QuerySet.bulk_create(self.using(alias), group, *options)
 
-        writes.on_each(groups, create)
+        writes.each_group(objects, self._db, create)
         if key_name(self.model):
             writes.remember_keys(self.model, objects)
         return objects
@@ -174,18 +175,19 @@ class Dispatch(models.QuerySet[_Model]):
             writes.require_same_keys(self.model, objects)
         if not objects:
             return super().bulk_update(objects, names, batch_size)  # which looks at the names
-        groups = writes.by_shard(objects, self._db)
 
-        def update(alias: str) -> int:
-            return models.QuerySet.bulk_update(self.using(alias), groups[alias], names, batch_size)
+        def update(alias: str, group: list[_Model]) -> int:
+            return models.QuerySet.bulk_update(self.using(alias), group, names, batch_size)
 
-        return sum(writes.on_each(groups, update))
+        updated: list[int] = writes.each_group(objects, self._db, update)
+        return sum(updated)
 
     def get_or_create(
         self, defaults: Mapping[str, Any] | None = None, **kwargs: Any
     ) -> tuple[_Model, bool]:
-        pinned = self._pinned_by(kwargs)
-        return models.QuerySet.get_or_create(pinned, defaults, **kwargs)
+        return follow(
+            lambda: models.QuerySet.get_or_create(self._pinned_by(kwargs), defaults, **kwargs)
+        )
 
     def update_or_create(
         self,
@@ -193,8 +195,10 @@ class Dispatch(models.QuerySet[_Model]):
         create_defaults: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> tuple[_Model, bool]:
-        pinned = self._pinned_by(kwargs)
-        return models.QuerySet.update_or_create(pinned, defaults, create_defaults, **kwargs)
+        values = (defaults, create_defaults)
+        return follow(
+            lambda: models.QuerySet.update_or_create(self._pinned_by(kwargs), *values, **kwargs)
+        )
 
     def update(self, **kwargs: Any) -> int:
         """Update the rows, on each shard atomically. Not atomic over several shards."""
@@ -202,11 +206,9 @@ class Dispatch(models.QuerySet[_Model]):
         self._check_values(subqueries.of_update(self.query, kwargs))
         fan_out = self._fan_out()
         if not fan_out:
-            return super().update(**kwargs)
+            return follow(lambda: models.QuerySet.update(self, **kwargs), pinned=self._db)
         fan_out.prepare_write()
-        updated = writes.on_each(
-            fan_out.aliases, lambda alias: models.QuerySet.update(self.using(alias), **kwargs)
-        )
+        updated = writes.each_shard(self, lambda there: models.QuerySet.update(there, **kwargs))
         self._result_cache = None
         return sum(updated)
 
@@ -214,11 +216,9 @@ class Dispatch(models.QuerySet[_Model]):
         """Delete the rows, on each shard atomically. Not atomic over several shards."""
         fan_out = self._fan_out()
         if not fan_out:
-            return super().delete()
+            return follow(lambda: models.QuerySet.delete(self), pinned=self._db)
         fan_out.prepare_write()
-        deleted = writes.on_each(
-            fan_out.aliases, lambda alias: models.QuerySet.delete(self.using(alias))
-        )
+        deleted = writes.each_shard(self, models.QuerySet.delete)
         self._result_cache = None
         return writes.total(deleted)
 
@@ -248,10 +248,12 @@ class Dispatch(models.QuerySet[_Model]):
 
     def _fan_out(self) -> FanOut | None:
         """Return the fan-out over this query's shards, or None when there is only one."""
-        aliases = aliases_for(self)
-        if len(aliases) > 1:
-            return FanOut(self.query, aliases, partial=self._across == "partial")
-        self._check_subqueries(aliases)
+        if not self._db:
+            slot_map = slot_cache.current()
+            aliases = aliases_for(self, slot_map)
+            if len(aliases) > 1:
+                return FanOut(self.query, aliases, slot_map, partial=self._across == "partial")
+            self._check_subqueries(aliases)
         return None
 
     def _check_subqueries(self, aliases: Sequence[str]) -> None:
@@ -270,7 +272,11 @@ class Dispatch(models.QuerySet[_Model]):
 
     def _pinned_by(self, lookup: Mapping[str, Any]) -> Self:
         """Send get_or_create to the shard of the key in its lookup; defaults alone do not count."""
-        return self.using(self.filter(**lookup).db)
+        found = self.filter(**lookup)
+        alias = found.db
+        for key in keys_in(found.query) or ():
+            alias = writes.owner_instead(alias, key)
+        return self.using(alias)
 
     def _refuse_new_key(self, values: Mapping[str, Any]) -> None:
         """Refuse to change the key. A related manager's add() writes the one that is there."""

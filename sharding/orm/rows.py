@@ -6,20 +6,23 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import ExitStack
 from copy import copy
 from itertools import chain, islice
-from typing import Any
+from typing import Any, cast
 
 from django.core.exceptions import EmptyResultSet
 from django.db import connections
 from django.db.models.sql import Query
 
+from sharding import observing
 from sharding.backend.compiler import SQLCompiler, answering
 from sharding.errors import DatabaseUnavailable
 from sharding.orm.aggregates import part_query, recipe
+from sharding.orm.hidden import params_on, without_hidden
 from sharding.orm.merge import drop_repeated, group_rows, merge_streams, sort_rows
 from sharding.orm.plan import FanOutCompiler, groups_are_whole, plan, rows_are_whole
 from sharding.orm.refusals import check_fan_out, refuse
 from sharding.orm.scatter import marked_for_rollback, named, scatter
 from sharding.signals import fanned_out
+from sharding.slots import SlotMap
 
 __all__ = ["FanOut"]
 
@@ -30,8 +33,11 @@ Owned = tuple[str, Row]
 class FanOut:
     """One queryset's query over several shards. `missing` says which of them did not answer."""
 
-    def __init__(self, query: Query, aliases: Sequence[str], *, partial: bool = False) -> None:
-        self.query = query
+    def __init__(
+        self, query: Query, aliases: Sequence[str], slot_map: SlotMap, *, partial: bool = False
+    ) -> None:
+        self.plain_query = query
+        self.query = without_hidden(query, slot_map, aliases)
         self.aliases = tuple(aliases)
         self.partial = partial
         self.missing: frozenset[str] = frozenset()
@@ -93,7 +99,7 @@ class FanOut:
 
     def explain(self, **options: Any) -> str:
         """Return every shard's plan, under its name."""
-        compiler = plan(self.query, self.aliases)
+        compiler = plan(self.plain_query, self.aliases)
         lines = []
         for alias in self.aliases:
             lines += [f"{alias}:", compiler.query.explain(using=alias, **options)]
@@ -134,9 +140,12 @@ class FanOut:
             cursors = [_cursor_rows(alias, sql, params, chunk_size) for alias in self.aliases]
             for cursor in cursors:
                 stack.callback(cursor.close)
-            yield from _merged(list(map(self._present, self.aliases, cursors)), compiler)
+            streams = list(map(self._present, self.aliases, cursors))
+            for stream in streams:  # all at once, under one map, and not each when it is its turn
+                next(stream, None)
+            yield from _merged(cast("list[Iterator[Owned]]", streams), compiler)
 
-    def _present(self, alias: str, rows: Iterator[Owned]) -> Iterator[Owned]:
+    def _present(self, alias: str, rows: Iterator[Owned | None]) -> Iterator[Owned | None]:
         """Yield the rows; with `partial`, none more from where a shard cannot be reached."""
         try:
             with named(alias):
@@ -196,11 +205,14 @@ def _merged(streams: Sequence[Iterator[Owned]], compiler: FanOutCompiler) -> Ite
     return islice(rows, compiler.low, compiler.high)
 
 
-def _cursor_rows(alias: str, sql: str, params: Sequence[Any], size: int) -> Generator[Owned]:
+def _cursor_rows(alias: str, sql: str, params: Sequence[Any], size: int) -> Generator[Owned | None]:
+    """Yield None when the query has begun, then its rows."""
     connection = connections[alias]
     on_server = not connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
     with connection.chunked_cursor() if on_server else connection.cursor() as cursor:
-        cursor.execute(sql, params)
+        with observing.fanning_out():
+            cursor.execute(sql, params_on(alias, params))
+        yield None
         while rows := cursor.fetchmany(size):
             for row in rows:
                 yield alias, row

@@ -9,6 +9,7 @@ import selectors
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from selectors import EVENT_READ, EVENT_WRITE
+from time import perf_counter
 from typing import Any
 
 from django.db import connections, transaction
@@ -18,7 +19,9 @@ from psycopg import ClientCursor, Connection, pq
 from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
 
+from sharding import observing
 from sharding.errors import DatabaseUnavailable
+from sharding.orm.hidden import params_on
 
 __all__ = ["marked_for_rollback", "named", "scatter"]
 
@@ -132,7 +135,8 @@ def _in_turn(
     for alias in aliases:
         connection = connections[alias]
         with _absent_if(partial, alias, missing), named(alias), connection.cursor() as cursor:
-            cursor.execute(sql, params)
+            with observing.fanning_out():
+                cursor.execute(sql, params_on(alias, params))
             answers[alias] = cursor.fetchall()
     return answers
 
@@ -147,7 +151,7 @@ def _together(
             with _absent_if(partial, alias, missing):
                 # Kept before it is sent: Ctrl-C in between would leave the connection busy.
                 running[alias] = _Statement(connections[alias])
-                running[alias].send(sql, params)
+                running[alias].send(sql, params_on(alias, params))
         _wait([statement for statement in running.values() if not statement.done])
         errors: list[BaseException] = []
         for alias, statement in running.items():
@@ -194,6 +198,7 @@ class _Statement:
 
     def __init__(self, wrapper: BaseDatabaseWrapper) -> None:
         self.done = True
+        self.started = self.seconds = 0.0
         self.results: list[pq.abc.PGresult] = []
         self.failure: BaseException | None = None
         self.wrapper = wrapper
@@ -208,6 +213,7 @@ class _Statement:
             self._begin()
             query = self.cursor.cursor.mogrify(sql, params)
             self.done = False
+            self.started = perf_counter()
             self.pgconn.send_query(query.encode())
 
     def advance(self, events: int) -> int:
@@ -220,6 +226,7 @@ class _Statement:
                 result = self.pgconn.get_result()
                 if result is None:
                     self.done = True
+                    self.seconds = perf_counter() - self.started
                     return 0
                 self.results.append(result)
             return EVENT_READ | EVENT_WRITE if unsent else EVENT_READ
@@ -227,6 +234,7 @@ class _Statement:
 
     def rows(self) -> Rows:
         """Return the rows. Raises Django's error for what the server answered instead."""
+        observing.note(self.wrapper.alias, self.seconds, kind=observing.FAN_OUT)
         with self.wrapper.wrap_database_errors:
             if self.failure:
                 raise self.failure
@@ -252,7 +260,7 @@ class _Statement:
         """Open the transaction, which psycopg does before its first statement."""
         idle = self.pgconn.transaction_status == pq.TransactionStatus.IDLE
         if idle and not self.connection.autocommit:
-            self.cursor.execute("")
+            self.cursor.cursor.execute("")
 
 
 class _LoadedRows(Sequence[Row]):

@@ -4,17 +4,23 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from django.db import models
+from django.db import connections, models
 
-from sharding import slot_cache
-from sharding.errors import ShardKeyChanged, ShardKeyRequired, WrongShard
+from sharding import observing, slot_cache
+from sharding.errors import ShardKeyChanged, ShardKeyRequired, SlotMoved, WrongShard
+from sharding.following import follow
+from sharding.hashing import slot_for
+from sharding.orm.hidden import within_slots
 from sharding.orm.keys import key_name
 from sharding.orm.scatter import marked_for_rollback, named
+from sharding.orm.targets import slots_of
 
 __all__ = [
     "by_shard",
+    "each_group",
+    "each_shard",
     "key_names",
-    "on_each",
+    "owner_instead",
     "refuse_key",
     "remember_keys",
     "require_same_keys",
@@ -32,7 +38,7 @@ def by_shard(objects: Iterable[Any], pinned: str | None) -> dict[str, list[Any]]
     groups: dict[str, list[Any]] = defaultdict(list)
     for instance in objects:
         owner = _owner(instance, pinned)
-        if pinned not in (None, owner):
+        if pinned and owner_instead(pinned, instance.shard_key_value) != owner:
             raise WrongShard(
                 f"{type(instance)._meta.label} with {instance.shard_key}="
                 f"{instance.shard_key_value} belongs on {owner} and was to be stored on {pinned}. "
@@ -50,6 +56,24 @@ def _owner(instance: Any, pinned: str | None) -> str:
     raise ShardKeyRequired(
         f"{type(instance)._meta.label} needs a value in its shard key: that decides the shard."
     )
+
+
+def owner_instead(alias: str, key: Any) -> str:
+    """Return the owner in place of a shard that owned the key until a moment ago, else `alias`.
+
+    Whoever named it may have asked the router just before. Raises SlotMoved inside a transaction
+    there, which the write would leave.
+    """
+    if key is None or not slot_cache.formerly_owned(alias, key):
+        return alias
+    if connections[alias].in_atomic_block:
+        raise SlotMoved(
+            f"The rows of {key} moved away from {alias} during this transaction. Run it again, as "
+            f"sharding.atomic(user_id).run(function) does by itself.",
+            alias=alias,
+            slot=slot_for(key),
+        )
+    return slot_cache.get_shard_for_user_id(key)
 
 
 def require_same_keys(model: type[models.Model], objects: Iterable[Any]) -> None:
@@ -98,16 +122,53 @@ def refuse_key(model: type[models.Model], fields: Iterable[str], method: str) ->
         )
 
 
-def on_each(aliases: Iterable[str], write: Callable[[str], _Result]) -> list[_Result]:
-    """Write to each shard, one after the other; an error names its shard.
+def each_group(
+    objects: Iterable[Any], pinned: str | None, write: Callable[[str, list[Any]], _Result]
+) -> list[_Result]:
+    """Write the objects of each shard, one shard after the other; an error names its shard.
 
-    Outside atomic() the shards before that one keep what was written.
+    Those of a slot that moves meanwhile follow it. Outside atomic() the shards before the one that
+    failed keep what was written.
     """
-    results = []
-    with marked_for_rollback(aliases):
-        for alias in aliases:
-            with named(alias):
-                results.append(write(alias))
+    waiting = {id(instance): instance for instance in objects}
+    results: list[_Result] = []
+
+    def write_waiting() -> None:
+        groups = by_shard(waiting.values(), pinned)
+        with marked_for_rollback(groups), observing.fanning_out(len(groups) > 1):
+            for alias, group in groups.items():
+                with named(alias):
+                    results.append(write(alias, group))
+                for instance in group:
+                    del waiting[id(instance)]
+
+    follow(write_waiting)
+    return results
+
+
+def each_shard(queryset: Any, write: Callable[[Any], _Result]) -> list[_Result]:
+    """Write on each shard of a queryset, given it for that shard, one after the other.
+
+    Every slot's rows are written once, on the shard that owns it by then, also while slots move.
+    """
+    results: list[_Result] = []
+    first, waiting = slot_cache.current(), slots_of(queryset)
+
+    def write_next() -> frozenset[int]:
+        slot_map = slot_cache.current()
+        alias = min(slot_map.owners[slot] for slot in waiting)
+        slots = waiting & slot_map.slots(alias)
+        there = queryset.using(alias)
+        if slot_map.hidden or slot_map.version != first.version:
+            there.query = within_slots(there.query, slots)
+        with named(alias):
+            results.append(write(there))
+        return slots
+
+    shards = {first.owners[slot] for slot in waiting}
+    while waiting:
+        with marked_for_rollback(first.aliases), observing.fanning_out(len(shards) > 1):
+            waiting -= follow(write_next)
     return results
 
 

@@ -14,17 +14,18 @@ from analytics.models import ProfileAnalytics, UserAnalytics
 from analytics.sync import SyncFailed, SyncResult, sources, statements, sync_user
 from analytics.sync.batch import begin
 from sharding.errors import DatabaseUnavailable, InvalidShardKey
+from sharding.hashing import slot_for
 from tests.analytics.sync.support import (
     USER,
     SyncTestCase,
     add_profiles,
     copies,
     execute,
-    key,
+    owned_key,
     rows,
     sync,
 )
-from tests.support import server_down
+from tests.support import hand_over, server_down
 from users.models import User
 
 SHARDS = [source for source in sources() if source.alias.startswith("shard_")]
@@ -102,8 +103,8 @@ class SyncTests(AccountsTestCase):
 
 class ProfileTests(SyncTestCase):
     def test_every_shard_s_profiles_with_its_alias(self) -> None:
-        for number, source in enumerate(SHARDS):
-            add_profiles(source.alias, [key(10 * number), key(10 * number + 1)], "pro")
+        for source in SHARDS:
+            add_profiles(source.alias, [owned_key(source.alias, n) for n in range(2)], "pro")
         for source in SHARDS:
             self.assertEqual(sync(source).upserted, 2)
         for source in SHARDS:
@@ -114,8 +115,8 @@ class ProfileTests(SyncTestCase):
         )
 
     def test_a_reconcile_deletes_only_the_copies_of_its_own_shard(self) -> None:
-        for number, source in enumerate(SHARDS):
-            add_profiles(source.alias, [key(number)])
+        for source in SHARDS:
+            add_profiles(source.alias, [owned_key(source.alias)])
             sync(source)
         with connections["shard_1"].cursor() as cursor:
             cursor.execute("TRUNCATE users_profile CASCADE")
@@ -126,18 +127,21 @@ class ProfileTests(SyncTestCase):
 
     def test_a_profile_that_moved_to_another_shard(self) -> None:
         first, second = SHARDS[:2]
-        add_profiles(first.alias, [key(1)])
+        user_id = owned_key(first.alias)
+        add_profiles(first.alias, [user_id])
         sync(first)
-        add_profiles(second.alias, [key(1)], "pro")
         execute(first.alias, "DELETE FROM users_profile")
+        hand_over([slot_for(user_id)], first.alias, second.alias)
+        add_profiles(second.alias, [user_id], "pro")
+        self.addCleanup(hand_over, [slot_for(user_id)], second.alias, first.alias)
         sync(second)
         sync(first)
-        self.assertEqual(list(copies(second)), [key(1)])
+        self.assertEqual(list(copies(second)), [user_id])
         self.assertEqual(copies(first), {})
 
     def test_one_shard_that_is_down_does_not_matter_to_the_others(self) -> None:
-        for number, source in enumerate(SHARDS):
-            add_profiles(source.alias, [key(number)])
+        for source in SHARDS:
+            add_profiles(source.alias, [owned_key(source.alias)])
         with server_down(SHARDS[1].alias):
             for source in SHARDS:
                 if source is SHARDS[1]:

@@ -19,7 +19,8 @@ from django.test import SimpleTestCase
 from config import pgserver
 from config.databases import databases
 from sharding.slots import SlotMap
-from tests.config.isolated import SettingsTestCase
+from tests.config.isolated import SettingsTestCase, run
+from tests.config.serving import Site
 
 FOLDER = settings.BASE_DIR
 ALIASES = ["default", "analytics", "shard_1", "shard_2", "shard_3"]
@@ -55,16 +56,22 @@ class Recorder(dict[str, str]):
         return default
 
 
-def read_by(module: str) -> set[str]:
-    """The variables that a module of config/ looks for."""
-    tempfile.gettempdir()  # remembers what it finds, so it looks for TMPDIR now and not below
+def read(module: str) -> tuple[dict[str, Any], set[str]]:
+    """Run a module of config/ with no variables; return its values, and those that it missed."""
     recorder = Recorder()
     with (
         mock.patch.object(os, "environ", recorder),
         mock.patch.object(environ.Env, "read_env"),
+        mock.patch.object(tempfile, "mkdtemp", return_value="/nowhere"),
     ):
-        runpy.run_path(str(FOLDER / "config" / module))
-    return recorder.missed
+        values = runpy.run_path(str(FOLDER / "config" / module))
+    return values, recorder.missed
+
+
+def read_by(module: str) -> set[str]:
+    """The variables that a module of config/ looks for."""
+    # The system's, for the sockets of the embedded servers; and what gunicorn.py sets itself.
+    return read(module)[1] - {"TMPDIR", "PROMETHEUS_MULTIPROC_DIR"}
 
 
 def read_by_site() -> set[str]:
@@ -121,11 +128,10 @@ class SiteTests(ComposeTestCase):
                     self.assertEqual(database["PASSWORD"], given["POSTGRES_PASSWORD"])
 
     def test_each_is_given_what_config_reads_and_nothing_else(self):
-        gunicorn = read_by("gunicorn.py")
-        expected = read_by_site() - gunicorn - {"DEBUG"}
+        expected = (read_by("settings.py") | set(URLS)) - {"DEBUG"}
         for service in SITES:
             with self.subTest(service=service):
-                more = gunicorn if service == "web" else set()
+                more = read_by("gunicorn.py") if service == "web" else set()
                 self.assertEqual(set(self.environment(service)), expected | more)
 
     def test_the_deployment_checks_are_clean(self):
@@ -158,6 +164,21 @@ class SiteTests(ComposeTestCase):
         self.assertEqual(self.services["migrate"]["depends_on"], healthy)
         for service in ("web", "sync"):
             self.assertEqual(self.services[service]["depends_on"], healthy | migrated)
+
+    def test_the_health_of_the_site_is_asked_for(self):
+        program = self.services["web"]["healthcheck"]["test"]
+        self.assertEqual(program[:3], ["CMD", "python", "-c"])
+        site = Site(self, "health", ALLOWED_HOSTS="app.example.com,127.0.0.1", HTTPS="on")
+        env = {"ALLOWED_HOSTS": "app.example.com,127.0.0.1", "PORT": str(site.port)}
+        self.assertEqual(run("-c", program[3], environ=env).stderr, "")
+        site.stop()
+        self.assertIn("refused", run("-c", program[3], environ=env).stderr)
+
+    def test_they_are_given_the_time_to_end(self):
+        graceful = int(read("gunicorn.py")[0]["graceful_timeout"])
+        for service in SITES:
+            given = self.services[service]["stop_grace_period"]
+            self.assertGreater(int(given.removesuffix("s")), graceful)
 
     def test_the_site_is_published_on_this_machine_only(self):
         self.assertEqual(self.services["web"]["ports"], ["127.0.0.1:8000:8000"])

@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from psycopg.conninfo import make_conninfo
 
-from config.databases import PRIMARY, any_url, databases
+from config.databases import PRIMARY, any_url, databases, processes
 
 PRIMARY_URL = "DATABASE_PRIMARY_URL"
 COMPLETE = {
@@ -77,6 +77,42 @@ class AliasTests(SimpleTestCase):
     def test_a_dead_server_fails_within_seconds(self):
         options = read()["shard_1"]["OPTIONS"]
         self.assertEqual((options["connect_timeout"], options["pool"]["timeout"]), (3, 5.0))
+
+
+class ProcessesTests(SimpleTestCase):
+    def test_by_itself_the_workers_and_one_sync(self):
+        self.assertEqual(processes({}), 3)
+        self.assertEqual(processes({"WEB_CONCURRENCY": "8"}), 9)
+        self.assertEqual(processes({"WEB_CONCURRENCY": "8", "DATABASE_PROCESSES": "40"}), 40)
+
+    def test_not_a_number(self):
+        for variable in ("WEB_CONCURRENCY", "DATABASE_PROCESSES"):
+            for value in ("0", "many", "-1"):
+                with self.assertRaisesRegex(ImproperlyConfigured, variable):
+                    processes({variable: value})
+
+
+class PgBouncerTests(SimpleTestCase):
+    def test_nothing_is_kept_between_transactions(self):
+        database = primary("postgresql://host/name?pgbouncer=true&sslmode=require")
+        self.assertTrue(database["DISABLE_SERVER_SIDE_CURSORS"])
+        self.assertNotIn("pgbouncer", database["OPTIONS"])
+        self.assertNotIn("options", database["OPTIONS"])
+        self.assertEqual(database["OPTIONS"]["sslmode"], "require")
+
+    def test_without_it(self):
+        for query in ("", "?pgbouncer=false"):
+            database = primary(f"postgresql://host/name{query}")
+            self.assertFalse(database["DISABLE_SERVER_SIDE_CURSORS"])
+
+    def test_what_it_would_refuse_is_refused_here(self):
+        for more in ("schema=app", "schema=public", "options=-c%20geqo%3Doff"):
+            with self.assertRaisesRegex(ImproperlyConfigured, "ALTER ROLE"):
+                primary(f"postgresql://u:hunter2@host/name?pgbouncer=true&{more}")
+
+    def test_something_else_than_true_or_false(self):
+        with self.assertRaisesRegex(ImproperlyConfigured, "pgbouncer must be true or false"):
+            primary("postgresql://host/name?pgbouncer=yes")
 
 
 class UrlTests(SimpleTestCase):

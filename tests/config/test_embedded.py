@@ -85,10 +85,19 @@ class UrlTests(unittest.TestCase):
         (folder / "postgres").symlink_to(make_folder(self))
         self.assertEqual(Cluster(folder / "postgres").url("default"), before)
 
+    def host(self, folder: str, tmpdir: str) -> str:
+        """The socket folder that an ordinary user with this TMPDIR gets."""
+        user = mock.patch("os.geteuid", return_value=1000)
+        with mock.patch.dict(os.environ, TMPDIR=tmpdir), user:
+            return str(conninfo_to_dict(Cluster(Path(folder)).url("analytics"))["host"])
+
     def test_is_short_in_a_deep_folder_and_with_a_long_tmpdir(self) -> None:
-        with mock.patch.object(tempfile, "tempdir", "/tmp/" + "long" * 30):
-            host = conninfo_to_dict(Cluster(Path("/deep" * 60)).url("analytics"))["host"]
+        host = self.host("/deep" * 60, "/tmp/" + "long" * 30)
         self.assertLess(len(f"{host}/.s.PGSQL.5432"), 100)
+
+    def test_is_in_the_temporary_folder_of_the_user(self) -> None:
+        self.assertEqual(Path(self.host("/a", "/somewhere")).parents[1], Path("/somewhere"))
+        self.assertEqual(Path(self.host("/a", "")).parents[1], Path("/tmp"))
 
     def test_differs_between_folders(self) -> None:
         urls = {Cluster(Path(folder)).url("default") for folder in ("/a/postgres", "/b/postgres")}

@@ -12,10 +12,9 @@ PRODUCTION = {
 
 # What settings may do to the world is: read files. Compiled files are not written under -B.
 WATCH = """
-import os, sys, tempfile
+import os, sys
 
-tempfile.gettempdir()  # tries out, once, where it may write
-
+os.geteuid = lambda: 1000  # to root's servers another path applies
 def watch(event, arguments):
     if event == "open" and not isinstance(arguments[0], int):
         path, mode, flags = arguments

@@ -8,14 +8,16 @@ from typing import Any
 from django.apps import AppConfig
 from django.apps.registry import Apps
 from django.core.checks import CheckMessage, run_checks
+from django.core.management import call_command
 from django.db import connection, connections, models
 from django.db.models.functions import Lower
 from django.test import SimpleTestCase, TestCase, override_settings
-from django.test.utils import isolate_apps
+from django.test.utils import CaptureQueriesContext, isolate_apps
 
 from sharding.checks import check_models, check_settings, check_stored_slot_map
 from sharding.models import ShardedManager, ShardedModel
 from sharding.router import DatabaseRouter
+from tests.outage import scratch_databases
 
 
 class OwnRouter(DatabaseRouter):
@@ -65,8 +67,12 @@ class SettingsTests(CheckTestCase):
                 self.assertErrors(check_settings())
 
 
-class StoredSlotMapTests(TestCase, CheckTestCase):
+class StoredSlotMapTests(CheckTestCase):
     databases = {"default", "shard_1"}
+
+    def setUp(self) -> None:
+        self.enterContext(scratch_databases("default"))
+        call_command("migrate", "sharding", database="default", verbosity=0)
 
     def test_e002_stored_slot_map(self) -> None:
         for change, text in {
@@ -91,9 +97,10 @@ class StoredSlotMapTests(TestCase, CheckTestCase):
             self.assertErrors(check_stored_slot_map(databases=["default"]))
 
     def test_without_the_primary_it_asks_nothing(self) -> None:
-        with self.assertNumQueries(0), self.assertNumQueries(0, using="shard_1"):
+        with CaptureQueriesContext(connection) as queries:
             for databases in (None, [], ["shard_1"]):
                 self.assertErrors(check_stored_slot_map(databases=databases))
+        self.assertEqual(len(queries), 0)
 
 
 class Base(ShardedModel):

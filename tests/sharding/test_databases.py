@@ -1,5 +1,6 @@
 """The databases by their role, and the end of their connections."""
 
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -44,7 +45,9 @@ class RolesTests(SimpleTestCase):
             DatabaseManager().get_shard("nobody")
 
 
-class DisconnectTests(SimpleTestCase):
+class ConnectedTestCase(SimpleTestCase):
+    """All connections are made under one name, which the servers are asked for."""
+
     databases = "__all__"
 
     def setUp(self) -> None:
@@ -77,6 +80,8 @@ class DisconnectTests(SimpleTestCase):
         for alias in aliases or connections:
             wait_until(partial(self.is_closed, alias), f"no connection to {alias}")
 
+
+class DisconnectTests(ConnectedTestCase):
     def test_leaves_no_connection_on_any_server(self) -> None:
         self.connect()
         DatabaseManager().disconnect()
@@ -143,3 +148,42 @@ class DisconnectTests(SimpleTestCase):
             disconnected.set()
             running.result()
         self.assertNoneOpen()
+
+
+class ForkTests(ConnectedTestCase):
+    """A child that was forked has connections of its own, and leaves its parent's alone."""
+
+    def processes(self) -> dict[str, int]:
+        """The server's process behind each of our connections."""
+        found = {}
+        for alias in connections:
+            with connections[alias].cursor() as cursor:
+                cursor.execute("SELECT pg_backend_pid()")
+                found[alias] = cursor.fetchone()[0]
+        return found
+
+    def forked(self) -> dict[str, int]:
+        """The processes that a forked child finds behind its connections."""
+        reading, writing = os.pipe()
+        if child := os.fork():
+            os.close(writing)
+            with open(reading) as answers:
+                found: dict[str, int] = json.loads(answers.read())
+            self.assertEqual(os.waitpid(child, 0), (child, 0))
+            return found
+        try:
+            with open(writing, "w") as answers:
+                json.dump(self.processes(), answers)
+            DatabaseManager().disconnect()
+            os._exit(0)
+        finally:
+            os._exit(1)  # whatever happens: the tests go on in the parent alone
+
+    def test_forked_with_open_connections_and_pools(self) -> None:
+        self.connect()
+        before = self.processes()
+        seen = [self.forked() for _ in range(3)]
+        self.assertEqual(self.processes(), before)
+        for alias in connections:
+            used = [before[alias], *(processes[alias] for processes in seen)]
+            self.assertEqual(len({*used}), len(used), alias)

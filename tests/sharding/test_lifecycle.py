@@ -3,19 +3,42 @@
 import signal
 import subprocess
 
-from django.test import TestCase
+from django.test import SimpleTestCase, TestCase
 
 from tests.support import ServerLog, environment, run_program
 
 NAME = "test-lifecycle"
 # Connected to two databases, then waiting for its input to end.
 CONNECT = """
-import sys
+import signal, sys
 from django.db import connections
 for alias in ("default", "analytics"):
     connections[alias].ensure_connection()
 print("connected", flush=True)
 sys.stdin.read()
+"""
+SLOW_END = """
+try:
+    signal.pause()
+finally:
+    print("ending", flush=True)
+    sys.stdin.read()
+    print("ended", flush=True)
+"""
+# A pool of forked workers, which terminate() ends by SIGTERM.
+FORKED = """
+import os, signal, time
+from multiprocessing import get_context
+def work():
+    try:
+        time.sleep(60)
+    except SystemExit:
+        time.sleep(60)
+process = get_context("fork").Process(target=work)
+process.start()
+os.kill(process.pid, signal.SIGTERM)
+process.join(30)
+print(process.exitcode)
 """
 
 
@@ -55,3 +78,26 @@ class LifecycleTests(TestCase):
         self.assertEqual(process.returncode, 1)
         self.assertIn("RuntimeError: uncaught", output)
         self.assertConnectionsClosed()
+
+    def test_a_second_signal_does_not_interrupt_the_end(self):
+        process = self.start(CONNECT.replace("sys.stdin.read()", SLOW_END))
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout
+        self.assertEqual(process.stdout.readline(), "ending\n")
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate("")
+        self.assertEqual((process.returncode, output), (0, "ended\n"))
+        self.assertConnectionsClosed()
+
+    def test_killed_its_connections_end_with_it(self):
+        process = self.start(CONNECT)
+        process.kill()
+        for server in self.servers:
+            server.wait_until_gone(NAME)
+
+
+class ForkedTests(SimpleTestCase):
+    def test_a_forked_child_ends_by_the_signal_as_it_would_without_us(self):
+        process = run_program("manage", "shell", "-v0", "-c", FORKED, env=environment(NAME))
+        output, _ = process.communicate(timeout=60)
+        self.assertEqual(output, f"{-signal.SIGTERM}\n")

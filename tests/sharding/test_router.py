@@ -26,6 +26,8 @@ SHARDED = {
     "users.Activity": SHARDS,
     # Without a key: each of these databases has its own.
     "users.ProfileChange": SHARDS,
+    "sharding.Identity": SHARDS,
+    "sharding.SlotOwner": SHARDS,
     "analytics.SyncPosition": {"default", *SHARDS},
 }
 
@@ -233,7 +235,7 @@ class AllowMigrateTests(SimpleTestCase):
                 self.assertAllowed(homes(options.label), options.app_label, **hints)
 
     def test_an_app_whose_models_live_in_one_place(self) -> None:
-        for app_label in ("auth", "sessions", "sharding", "no_such_app", "staticfiles"):
+        for app_label in ("auth", "sessions", "no_such_app", "staticfiles"):
             self.assertAllowed({"default"}, app_label)
             self.assertAllowed({"default"}, app_label, model_name="nothing")
         self.assertAllowed({"analytics"}, "analytics")

@@ -21,6 +21,7 @@ from django.utils import timezone
 from psycopg.sql import SQL, Identifier
 
 from sharding import slot_cache
+from sharding.following import follow
 from sharding.hashing import slot_for
 from users.importing.errors import Conflict
 from users.importing.parallel import at_once
@@ -65,7 +66,8 @@ class Writer:
         moment = timezone.now()
         with transaction.atomic(using=primary.alias, durable=True):
             outcome = self._write_accounts(primary, rows, moment)
-            _write_profiles(outcome, moment)
+            # Again as a whole where a slot moves: what is stored already is stored once more.
+            follow(lambda: _write_profiles(outcome, moment))
         return outcome
 
     def _write_accounts(

@@ -39,6 +39,7 @@ class Profile(ShardedModel):
             "users_profilechange",
             key="user_id",
             columns=["country", "plan", "created_at", "updated_at"],
+            sharded=True,
         )
         indexes = [
             models.Index(fields=["created_at"]),

@@ -1,5 +1,6 @@
 """`migrate` over all databases in one command."""
 
+from contextlib import suppress
 from traceback import format_exc
 from typing import Any
 
@@ -9,9 +10,10 @@ from django.core.management.commands import migrate
 from django.db import connections
 from django.db.utils import DatabaseError
 
-from sharding import conf
+from sharding import conf, identity
 from sharding.errors import ShardingError
 from sharding.migrating import place_content_type_renames
+from sharding.moves import record
 
 _UNAPPLIED = "has unapplied migrations"
 _FAILED = "failed"
@@ -39,6 +41,8 @@ class Command(migrate.Command):
 
     @no_translations
     def handle(self, *args: Any, **options: Any) -> None:
+        if not (options["check_unapplied"] or options["plan"]):
+            _require_no_move()
         if options["database"]:
             self._migrate(options["database"], options)
             return
@@ -66,7 +70,8 @@ class Command(migrate.Command):
     def _migrate(self, alias: str, options: dict[str, Any]) -> None:
         if not options["skip_checks"]:
             self.check(tags=[Tags.database], databases=[alias])
-        super().handle(**{**options, "database": alias})
+        with identity.unchecked():  # it is this command that sets a shard up
+            super().handle(**{**options, "database": alias})
 
     def migration_progress_callback(
         self, action: str, migration: Any = None, fake: bool = False
@@ -97,3 +102,13 @@ class Command(migrate.Command):
             )
         if unapplied := named(_UNAPPLIED):
             raise CommandError(f"There are unapplied migrations on {unapplied}.")
+
+
+def _require_no_move() -> None:
+    """An added column would stop the replication that copies the rows."""
+    with suppress(DatabaseError):  # the table may be what this migrate is about to make
+        if move := record.active():
+            raise CommandError(
+                f"{move} is under way, in the state {move.state}. Finish it, or abort it, before "
+                f"migrating: see `manage.py shards status`."
+            )

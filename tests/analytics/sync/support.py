@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count, islice
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from psycopg.sql import SQL, Composable
 from analytics.sync import Source, SyncResult, sync_source, verify
 from analytics.sync.batch import begin
 from analytics.sync.described import PROFILES, USERS
+from sharding import get_shard_for_user_id
 
 __all__ = [
     "SHARD",
@@ -30,6 +32,7 @@ __all__ = [
     "key",
     "logged",
     "lost",
+    "owned_key",
     "rows",
     "sync",
 ]
@@ -105,6 +108,12 @@ def add_profiles(alias: str, keys: Iterable[UUID], plan: str = "free") -> None:
 def key(number: int, *, byte: int | None = None) -> UUID:
     """A user's id; numbers below 256 are spread over the buckets, unless a first byte is given."""
     return UUID(bytes=bytes([number % 256 if byte is None else byte]) + number.to_bytes(15))
+
+
+def owned_key(alias: str, number: int = 0) -> UUID:
+    """The id of a user of a shard; another one for each number."""
+    owned = (k for k in map(key, count()) if get_shard_for_user_id(k) == alias)
+    return next(islice(owned, number, None))
 
 
 def rows(source: Source = USER) -> Copies:

@@ -306,7 +306,9 @@ class ModelViewSetTests(WorldTestCase):
         with self.assert_touches("shard_2"):
             response = self.call(ProfileViewSet, "post", data)
         self.assertEqual(response.status_code, 400)
-        self.assertIn("already exists", self.body(response)["user_id"][0])
+        (error,) = self.body(response)["errors"]
+        self.assertEqual(error["field"], "user_id")
+        self.assertIn("already exists", error["detail"])
 
     def test_update(self) -> None:
         data = {"user_id": str(BOB), "display_name": "Robert", "plan": "pro"}

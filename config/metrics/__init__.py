@@ -1,0 +1,1 @@
+"""What Prometheus reads at /metrics: counted in each process, and asked of the databases."""

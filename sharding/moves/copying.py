@@ -1,0 +1,243 @@
+"""From planned to verified's doorstep: PostgreSQL's logical replication fills the target.
+
+A publication on the source filters the rows by their slots, a subscription on the target copies
+them and then follows every change. We only drive it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+
+from django.db import connections
+from psycopg.sql import SQL, Identifier, Literal
+
+from sharding import ownership
+from sharding.errors import MoveFailed
+from sharding.models.moves import Move
+from sharding.models.owned import SlotOwner
+from sharding.moves import record
+from sharding.moves.servers import (
+    execute,
+    one_lifetime,
+    replication_address,
+    rows,
+    value,
+    wait_for,
+)
+from sharding.slot_sql import in_slots
+from sharding.tables import tables
+
+__all__ = ["Progress", "Report", "announce", "catch_up", "copy", "drained", "require_healthy"]
+
+State = SlotOwner.State
+
+_NO_LAG = 0.2  # seconds in which the target must follow before writers are asked to wait
+_COPY_TIMEOUT = 7 * 24 * 3600.0
+_CATCH_UP_TIMEOUT = 24 * 3600.0
+_CREATE_SLOT_TIMEOUT = 60  # seconds; it waits for every transaction that writes
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a move is: in words, and perhaps rows of how many."""
+
+    text: str
+    done: int = 0
+    total: int = 0
+
+
+Report = Callable[[Progress], None]
+
+
+def announce(move: Move) -> None:
+    """Let both sides know of the move, and wait until every process's map does."""
+    with ownership.changing(move.target) as cursor:
+        allowed = [("", None), (State.IMPORTING, move.pk)]
+        ownership.require(cursor, move.slots, allowed)
+        ownership.set_state(cursor, move.slots, State.IMPORTING, move=move.pk)
+    with ownership.changing(move.source) as cursor:
+        ownership.require(cursor, move.slots, [(State.OWNED, None), (State.OWNED, move.pk)])
+        ownership.set_state(cursor, move.slots, State.OWNED, move=move.pk)
+    one_lifetime()
+
+
+def copy(move: Move, report: Report) -> None:
+    """Copy the rows; over when every table follows the source. Raises MoveFailed."""
+    name = record.name(move)
+    if not value(move.source, "SELECT true FROM pg_publication WHERE pubname = %s", [name]):
+        _create_publication(move)
+    if not value(move.source, _HAS_SLOT, [name]):
+        _create_slot(move)
+    if not value(move.target, _HAS_SUBSCRIPTION, [name]):
+        _create_subscription(move)
+    total = _estimate(move)
+
+    def ready() -> bool:
+        require_healthy(move)
+        states = [state for (state,) in rows(move.target, _TABLE_STATES, [name])]
+        report(Progress("copying", min(_copied(move), total), total))
+        return bool(states) and all(state == "r" for state in states)
+
+    wait_for(ready, "the rows to be copied", timeout=_COPY_TIMEOUT, pause=0.02)
+
+
+def catch_up(move: Move, report: Report) -> None:
+    """Wait until the target follows within a moment. Raises MoveFailed."""
+
+    def close() -> bool:
+        require_healthy(move)
+        started = monotonic()
+        lsn = _current_lsn(move)
+        wait_for(lambda: _has_applied(move, lsn), "the target to follow", timeout=3600)
+        report(Progress(f"catching up, {monotonic() - started:.2f} s behind"))
+        return monotonic() - started < _NO_LAG
+
+    wait_for(close, "the target to catch up", timeout=_CATCH_UP_TIMEOUT)
+
+
+def drained(move: Move, *, timeout: float) -> None:
+    """Wait until the target has, on disk, all that was committed on the source before.
+
+    Raises MoveFailed when that takes longer than `timeout` seconds.
+    """
+    lsn = _current_lsn(move)
+    wait_for(lambda: _has_applied(move, lsn), f"{move.target} to have all", timeout=timeout)
+    # A commit that waits for the disk takes with it what the subscription's worker committed.
+    _flush(move.target)
+
+
+def require_healthy(move: Move) -> None:
+    """Raise MoveFailed when the replication has stopped for good."""
+    name = record.name(move)
+    lost = value(
+        move.source,
+        "SELECT invalidation_reason FROM pg_replication_slots WHERE slot_name = %s",
+        [name],
+    )
+    if lost:
+        raise MoveFailed(
+            f"The replication slot of the move was given up by {move.source} ({lost}): the target "
+            f"was too far behind for its max_slot_wal_keep_size. Abort the move, raise that "
+            f"setting, and begin again."
+        )
+    enabled = value(
+        move.target, "SELECT subenabled FROM pg_subscription WHERE subname = %s", [name]
+    )
+    if enabled is False:
+        raise MoveFailed(
+            f"{move.target} could not apply a change and disabled the subscription {name}; its log "
+            f"says why. Abort the move, remove the cause, and begin again."
+        )
+
+
+_HAS_SLOT = (
+    "SELECT true FROM pg_replication_slots WHERE slot_name = %s AND database = current_database()"
+)
+_HAS_SUBSCRIPTION = (
+    "SELECT true FROM pg_subscription WHERE subname = %s AND subdbid ="
+    " (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
+_TABLE_STATES = (
+    "SELECT srsubstate FROM pg_subscription_rel r JOIN pg_subscription s ON s.oid = r.srsubid"
+    " WHERE s.subname = %s"
+)
+
+
+def _create_publication(move: Move) -> None:
+    parts = [
+        SQL("{} WHERE ({})").format(table.sql, in_slots(table.slot, move.slots))
+        for table in tables()
+    ]
+    execute(
+        move.source,
+        # A TRUNCATE knows no filter and would empty the target.
+        SQL("CREATE PUBLICATION {} FOR TABLE {} WITH (publish = 'insert, update, delete')").format(
+            Identifier(record.name(move)), SQL(", ").join(parts)
+        ),
+    )
+
+
+def _create_slot(move: Move) -> None:
+    with connections[move.source].cursor() as cursor:
+        cursor.execute(f"SET statement_timeout = '{_CREATE_SLOT_TIMEOUT}s'")
+        try:
+            cursor.execute(
+                "SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", [record.name(move)]
+            )
+        finally:
+            cursor.execute("RESET statement_timeout")
+
+
+def _create_subscription(move: Move) -> None:
+    name = Identifier(record.name(move))
+    statement = SQL(
+        "CREATE SUBSCRIPTION {name} CONNECTION {address} PUBLICATION {name} WITH"
+        " (create_slot = false, slot_name = {slot}, copy_data = true, binary = true,"
+        " disable_on_error = true)"
+    ).format(
+        name=name,
+        address=Literal(replication_address(move.source)),
+        slot=Literal(record.name(move)),
+    )
+    connection = connections[move.target]
+    connection.ensure_connection()
+    # Not through Django's cursor, which may log it: there is a password in it.
+    with connection.wrap_database_errors:
+        connection.connection.execute(statement)
+
+
+def _estimate(move: Move) -> int:
+    """About how many rows move: the share of the slots in what the source owns."""
+    owned = value(move.source, "SELECT count(*) FROM sharding_slotowner WHERE state = 'owned'")
+    total = sum(
+        value(
+            move.source,
+            "SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = %s::regclass",
+            [table.sql.as_string()],
+        )
+        for table in tables()
+    )
+    return round(total * len(move.slots) / max(owned, 1))
+
+
+def _copied(move: Move) -> int:
+    """How many rows were copied so far: of tables that are done, and of those in progress."""
+    running = value(
+        move.target,
+        "SELECT coalesce(sum(tuples_processed), 0)::bigint FROM pg_stat_progress_copy"
+        " WHERE datname = current_database() AND command = 'COPY FROM' AND type = 'CALLBACK'",
+    )
+    done = value(
+        move.target,
+        "SELECT coalesce(sum(greatest(pg_stat_get_live_tuples(r.srrelid), 0)), 0)::bigint FROM"
+        " pg_subscription_rel r JOIN pg_subscription s ON s.oid = r.srsubid"
+        " WHERE s.subname = %s AND srsubstate IN ('s', 'r')",
+        [record.name(move)],
+    )
+    return running + done
+
+
+def _current_lsn(move: Move) -> str:
+    """Return a position after everything that is committed on the source, on its disk."""
+    _flush(move.source)
+    return value(move.source, "SELECT pg_current_wal_flush_lsn()::text")
+
+
+def _flush(alias: str) -> None:
+    """Commit something and wait for the disk, which then has all that was committed before."""
+    with connections[alias].cursor() as cursor:
+        cursor.execute("SET synchronous_commit = on")
+        cursor.execute("SELECT pg_logical_emit_message(true, 'sharding', 'flush')")
+
+
+def _has_applied(move: Move, lsn: str) -> bool:
+    return bool(
+        value(
+            move.source,
+            # A role that may not see the other's activity waits for what is confirmed instead.
+            "SELECT greatest(replay_lsn, confirmed_flush_lsn) >= %s::pg_lsn"
+            " FROM pg_replication_slots LEFT JOIN pg_stat_replication ON pid = active_pid"
+            " WHERE slot_name = %s",
+            [lsn, record.name(move)],
+        )
+    )

@@ -136,6 +136,7 @@ class AdminTests(BrowserTestCase):
         self.assert_sound()
 
     def test_a_shard_dies(self) -> None:
+        self.enterContext(self.assertLogs(level="ERROR"))
         self.go("users/profile/?country=CH&o=1")
         self.assertEqual(self.rows(), [*_NAMES])
         self.page.click("text=Bob")
@@ -145,6 +146,8 @@ class AdminTests(BrowserTestCase):
         self.page.fill("input[name=display_name]", "Robert")
         self.page.click("button[name=_save]")
         self.see("shard_2 cannot be reached")
+        waiting = self.page
+        self.page = self.context.new_page()
         self.go("users/profile/?country=CH&o=1")
         self.see("shard_2 cannot be reached. Its rows are not in this list.")
         self.assertEqual(self.rows(), ["Ada", "Cy", "Dee", "Fay"])
@@ -156,6 +159,11 @@ class AdminTests(BrowserTestCase):
         self.revive()
         self.go("users/profile/?country=CH&o=1")
         self.assertEqual(self.rows(), [*_NAMES])
+        self.page.close()
+        self.page = waiting
+        self.page.click("text=Send it again")
+        self.see("was changed successfully")
+        self.assertEqual(Profile.objects.get(pk=_user_id(4)).display_name, "Robert")
         self.assert_sound()
 
     def revive(self) -> None:

@@ -1,11 +1,9 @@
 """What the sync wrote, to look at in the admin: a change would last until the next sync."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.core.paginator import Paginator
 from django.db import models
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.urls import path, reverse
@@ -14,7 +12,7 @@ from unfold.admin import ModelAdmin
 from analytics.dashboard.context import SYNC_PERMISSION
 from analytics.models import ProfileAnalytics, SyncRun, UserAnalytics
 from analytics.sync.now import Outcome, sync_now
-from sharding.admin import BoundedPaginator, ShardFilter
+from sharding.admin import BoundedModelAdmin, ShardFilter
 from users.admin import CountryFilter, PlanFilter, UserPagesAdmin, register_page
 
 __all__ = ["ProfileAnalyticsAdmin", "ReadOnlyAdmin", "SyncRunAdmin", "UserAnalyticsAdmin"]
@@ -25,11 +23,8 @@ register_page(ProfileAnalytics, "Profile in analytics")
 _WAIT = 3.0  # seconds
 
 
-class ReadOnlyAdmin(ModelAdmin):
+class ReadOnlyAdmin(BoundedModelAdmin, ModelAdmin):
     """Pages that show and change nothing, to anybody."""
-
-    show_full_result_count = False  # counts the whole table for each search
-    paginator: type[Paginator] = BoundedPaginator
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -89,7 +84,7 @@ class SyncRunAdmin(ReadOnlyAdmin):
     search_fields = ("error",)
     date_hierarchy = "started_at"
 
-    def get_urls(self) -> Sequence[Any]:
+    def get_urls(self) -> Any:
         view = self.admin_site.admin_view(self.sync_now)
         return [path("now/", view, name="analytics_syncrun_now"), *super().get_urls()]
 

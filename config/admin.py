@@ -9,3 +9,5 @@ __all__ = ["Site"]
 
 class Site(ShardedAdminSite, UnfoldAdminSite):
     """Where every app's admin is registered."""
+
+    index_title = "Dashboard"

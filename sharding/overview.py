@@ -42,8 +42,8 @@ class DatabaseState:
 
     @property
     def rows_text(self) -> str:
-        """The estimate, with no more digits than it deserves."""
-        return f"about {self.rows:,}" if self.rows is not None else "–"
+        """The estimate, marked as one."""
+        return f"~{self.rows:,}" if self.rows is not None else "–"
 
 
 def overview() -> list[DatabaseState]:

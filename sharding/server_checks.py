@@ -1,5 +1,5 @@
-"""System checks that ask the servers: sharding.W020, more connections than a server takes, and
-sharding.E021, a pooler in between that the settings do not know of."""
+"""System checks that ask the servers: sharding.W030, more connections than a server takes, and
+sharding.E031, a pooler in between that the settings do not know of."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -60,7 +60,7 @@ def _behind_pooler(connection: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
             f"transactions may each run in another session.",
             hint="Add pgbouncer=true to the parameters of its URL: then nothing is kept between "
             "transactions, neither cursors nor settings.",
-            id="sharding.E021",
+            id="sharding.E031",
         )
 
 
@@ -73,7 +73,7 @@ def _too_many(servers: Any) -> Iterator[CheckMessage]:
                 hint="Lower DATABASE_POOL_MAX, raise max_connections, put PgBouncer in between "
                 "(docs/scale.md), or correct DATABASE_PROCESSES, the number of processes on all "
                 "machines.",
-                id="sharding.W020",
+                id="sharding.W030",
             )
 
 

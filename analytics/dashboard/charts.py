@@ -76,12 +76,18 @@ def _data(labels: Sequence[str], series: Mapping[str, Sequence[int]]) -> str:
 
 def _options(*, stacked: bool = False) -> str:
     ticks = {"color": _GRAY, "maxRotation": 0}
+    # Names are all shown, upright where there is room for no more; of days some suffice.
+    names = {"color": _GRAY, "autoSkip": False} if stacked else ticks
     options: dict[str, Any] = {
         "animation": False,
         "maintainAspectRatio": False,
         "plugins": {"legend": {"display": stacked, "align": "end", "labels": {"color": _GRAY}}},
         "scales": {
-            "x": {"stacked": stacked, "ticks": ticks, "grid": {"display": False}},
+            "x": {
+                "stacked": stacked,
+                "ticks": names,
+                "grid": {"display": False},
+            },
             "y": {"stacked": stacked, "ticks": {**ticks, "precision": 0}, "beginAtZero": True},
         },
     }

@@ -3,7 +3,7 @@
 Combine it with a theme's classes: `class ProfileAdmin(ShardedModelAdmin, unfold.admin.ModelAdmin)`.
 """
 
-from sharding.admin.changelist import BoundedPaginator
+from sharding.admin.changelist import BoundedModelAdmin, BoundedPaginator
 from sharding.admin.filters import ShardFilter
 from sharding.admin.inlines import ShardedInlineFormSet
 from sharding.admin.model_admin import ShardedModelAdmin
@@ -12,6 +12,7 @@ from sharding.admin.previews import add_deleted, deleted_rows
 from sharding.admin.site import ShardedAdminSite
 
 __all__ = [
+    "BoundedModelAdmin",
     "BoundedPaginator",
     "OutageModelAdmin",
     "ShardFilter",

@@ -4,16 +4,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import unquote
 from django.core import checks
 from django.core.exceptions import BadRequest, ValidationError
 from django.db.models import ForeignKey
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 
 from sharding import get_shard_for_user_id
-from sharding.admin.changelist import BoundedPaginator, ShardedChangeList
+from sharding.admin.changelist import BoundedModelAdmin, ShardedChangeList, selects_all
 from sharding.admin.outage import OutageModelAdmin, warn_of_missing
 from sharding.admin.previews import Preview, deleted_rows
 from sharding.admin.transactions import logged, reachable_shard
@@ -26,16 +26,14 @@ from sharding.orm.targets import aliases_for
 __all__ = ["ShardedModelAdmin"]
 
 
-class ShardedModelAdmin(OutageModelAdmin):
+class ShardedModelAdmin(BoundedModelAdmin, OutageModelAdmin):
     """A ModelAdmin for a sharded model. Its key is chosen when a row is added, and stays.
 
     A list costs one question to all shards for its page, one for its count, two for a date
     hierarchy. Filters should have fixed choices: looking for them is one question more.
     """
 
-    show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER  # counts every choice of every filter
-    paginator = BoundedPaginator
 
     # Lists
 
@@ -128,23 +126,11 @@ class ShardedModelAdmin(OutageModelAdmin):
 
     # Many rows
 
-    def response_action(self, request: HttpRequest, queryset: Any) -> HttpResponse | None:
-        if _selects_all(request) and self._are_too_many(request, queryset):
-            limit = f"{BoundedPaginator.limit:,}"
-            text = f"More than {limit} rows match. Narrow the list down, then choose all again."
-            self.message_user(request, text, messages.WARNING)
-            return None
-        return super().response_action(request, queryset)
-
-    def _are_too_many(self, request: HttpRequest, queryset: Any) -> bool:
-        paginator = self.get_paginator(request, queryset, self.list_per_page)
-        return isinstance(paginator, BoundedPaginator) and paginator.has_more
-
     @contextmanager
     def acting(self, request: HttpRequest, queryset: Any) -> Iterator[Any]:
         """Run an action in one transaction on each shard of its rows: all is done, or nothing."""
         chosen = queryset.across_shards()
-        if not _selects_all(request):
+        if not selects_all(request):
             chosen = chosen.filter(**{f"{self._key.name}__in": self._selected_keys(request)})
         with logged(aliases_for(chosen)):
             yield chosen
@@ -166,10 +152,6 @@ class ShardedModelAdmin(OutageModelAdmin):
 
     def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
         return [*super().check(**kwargs), *_check(self)]
-
-
-def _selects_all(request: HttpRequest) -> bool:
-    return request.POST.get("select_across") == "1"
 
 
 def _on_its_own_shard(rows: Any) -> Any:

@@ -57,10 +57,20 @@ class ShardedAdminSite(AdminSite):
         template = "sharding/no_primary.html"
         if alias != conf.primary():
             template = "sharding/outage.html"
-            context = {**self.each_context(request), **context}
+            context = {**self.each_context(request), **context, "sent": _sent(request)}
         response = render(request, template, context, status=503)
         response["Retry-After"] = _RETRY_AFTER
         return response
+
+
+def _sent(request: HttpRequest) -> list[tuple[str, str]]:
+    """Return the fields of a form that was sent, to send them again; but no passwords."""
+    return [
+        (name, value)
+        for name, values in request.POST.lists()
+        if "password" not in name and name != "csrfmiddlewaretoken"
+        for value in values
+    ]
 
 
 class PartialAutocompleteView(AutocompleteJsonView):

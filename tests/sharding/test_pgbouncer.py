@@ -78,7 +78,7 @@ class UnmarkedTests(SimpleTestCase):
         require_pgbouncer()
         with pgbouncer(marked=False):
             found = check_servers(ALIASES)
-        self.assertEqual([message.id for message in found], ["sharding.E021"] * len(ALIASES))
+        self.assertEqual([message.id for message in found], ["sharding.E031"] * len(ALIASES))
         self.assertIn("primary is reached through a pooler", found[0].msg)
         self.assertIn("pgbouncer=true", str(found[0].hint))
 

@@ -1,4 +1,4 @@
-"""sharding.W020: more connections than the servers take."""
+"""sharding.W030: more connections than the servers take."""
 
 from django.db import connections
 from django.test import SimpleTestCase
@@ -20,7 +20,7 @@ class ConnectionsTests(SimpleTestCase):
     def test_more(self) -> None:
         with self.settings(DATABASE_PROCESSES=40), pool_options("shard_1", max_size=4):
             found = check_servers([*connections])
-        self.assertEqual([message.id for message in found], ["sharding.W020"] * 4)
+        self.assertEqual([message.id for message in found], ["sharding.W030"] * 4)
         self.assertEqual(
             found[0].msg,
             "40 processes may open 200 connections to the server of primary, which takes 197.",

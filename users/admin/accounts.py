@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from sharding.admin import BoundedPaginator, OutageModelAdmin, add_deleted, deleted_rows
+from sharding.admin import BoundedModelAdmin, OutageModelAdmin, add_deleted, deleted_rows
 from users.admin.links import UserPagesAdmin, register_page
 from users.models import Profile, User
 
@@ -27,7 +27,7 @@ class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
 
 
 @admin.register(User)
-class UserAdmin(OutageModelAdmin, UserPagesAdmin, DjangoUserAdmin, ModelAdmin):
+class UserAdmin(BoundedModelAdmin, OutageModelAdmin, UserPagesAdmin, DjangoUserAdmin, ModelAdmin):
     """Django's own pages and forms for users, with the fields of ours."""
 
     form = UserChangeForm
@@ -39,8 +39,6 @@ class UserAdmin(OutageModelAdmin, UserPagesAdmin, DjangoUserAdmin, ModelAdmin):
     search_help_text = "Email or name"
     ordering = ("email",)
     readonly_fields = ("id", "last_login", "updated_at")
-    show_full_result_count = False  # counts the whole table for each search
-    paginator = BoundedPaginator
     fieldsets = (
         (None, {"fields": ("id", "email", "name", "password")}),
         (

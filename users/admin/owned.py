@@ -115,10 +115,11 @@ class ProfileAdmin(ShardedModelAdmin, UserPagesAdmin, ModelAdmin):
     """The profiles of all shards."""
 
     form = ProfileForm
-    list_display = ("__str__", "country", "plan", "created_at", "updated_at", "shard")
+    list_display = ("__str__", "country", "plan", "created_at", "shard")
     list_filter = (CountryFilter, PlanFilter, ShardFilter)
     search_fields = ("display_name",)
     search_help_text = "Name, email or id"
+    list_per_page = 50
     date_hierarchy = "created_at"
     ordering = ("-created_at",)
     readonly_fields = ("updated_at",)
@@ -164,6 +165,7 @@ class ActivityAdmin(ShardedModelAdmin, UserPagesAdmin, ModelAdmin):
     list_select_related = ("profile",)
     search_fields = ("kind",)
     search_help_text = "Kind, or the id of an activity or of its user"
+    list_per_page = 50
     date_hierarchy = "occurred_at"
     ordering = ("-occurred_at",)
     autocomplete_fields = ("profile",)

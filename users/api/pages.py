@@ -49,7 +49,11 @@ class PageQuery(Strict):
 
 def queried(request: Request, parameters: type[serializers.Serializer[Any]]) -> dict[str, Any]:
     """Return the URL's parameters, read by the serializer. Raises ValidationError."""
-    given = parameters(data=request.query_params)
+    twice = [name for name, values in request.query_params.lists() if len(values) > 1]
+    if twice:
+        raise serializers.ValidationError({name: ["Give this once."] for name in twice})
+    # As a plain dict: of a form's, DRF would take what is empty for what is not there.
+    given = parameters(data=request.query_params.dict())
     given.is_valid(raise_exception=True)
     return given.validated_data
 

@@ -151,7 +151,13 @@ class CreateUserSerializer(StaffUserSerializer):
     email = serializers.EmailField(max_length=254)
 
 
+@extend_schema_field({"type": ["string", "number"], "format": "decimal"})
+class Amount(serializers.DecimalField):
+    """A decimal number, shown as text so that nobody rounds it; taken as either."""
+
+
 class ActivitySerializer(Strict, serializers.ModelSerializer[Activity]):
+    amount = Amount(max_digits=12, decimal_places=2, required=False)
     payload = BoundedObject(required=False)
 
     class Meta:

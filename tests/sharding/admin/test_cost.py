@@ -42,9 +42,16 @@ class CostTests(ShardedTestCase):
         return response
 
     def test_a_list_costs_its_page_its_count_and_the_date_hierarchy(self) -> None:
-        for url in (LIST, ACTIVITIES, f"{LIST}?o=1.2&plan=pro&country=CH", f"{LIST}?q=a"):
+        for url in (LIST, f"{LIST}?p=2", ACTIVITIES, f"{ACTIVITIES}?p=3", f"{LIST}?o=1.2"):
             with self.subTest(url), self.assertFanout(1 + 1 + 2):
                 self.get(url)
+
+    def test_few_rows_are_not_counted_again(self) -> None:
+        with self.assertFanout(1 + 2):
+            self.get(f"{LIST}?plan=pro")
+        with self.assertFanout(1):
+            response = self.get(f"{LIST}?q=nobody")
+        self.assertEqual(response.context["cl"].result_count, 0)
 
     def test_a_list_of_one_shard_asks_that_shard_alone(self) -> None:
         with self.assertFanout(0), self.assertShards("shard_2"):

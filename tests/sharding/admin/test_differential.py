@@ -44,7 +44,7 @@ ACTIVITIES = lists("occurred_at", {"profile__plan__exact": ["pro", "free"]})
 
 class ListTests(SidesTestCase):
     def test_profiles(self) -> None:
-        @examples(30)
+        @examples(15)
         @given(PROFILES)
         def check(query: str) -> None:
             self.get(f"profile/{query}")
@@ -52,7 +52,7 @@ class ListTests(SidesTestCase):
         check()
 
     def test_activities(self) -> None:
-        @examples(20)
+        @examples(10)
         @given(ACTIVITIES)
         def check(query: str) -> None:
             self.get(f"activity/{query}")

@@ -1,5 +1,7 @@
 """The admin while a database is down: the other rows, and which database is missing."""
 
+import html
+import re
 from typing import Any
 from unittest.mock import patch
 from uuid import UUID
@@ -132,6 +134,19 @@ class OutageTests(WorldTestCase):
         self.assertContains(response, "shard_2 cannot be reached", status_code=503)
         self.assertContains(response, "typed", status_code=503)
         self.assertContains(response, f'<option value="{BOB}" selected', status_code=503)
+
+    def test_a_change_may_be_sent_again(self) -> None:
+        self.enterContext(self.assertLogs("django.request"))
+        url = page("profile", "change", BOB)
+        data = profile_form(display_name='"Typed" long', plan="team") | inline(initial=0)
+        with server_down(DOWN):
+            response = self.client.post(url, data)
+        self.assertContains(response, "Send it again", status_code=503)
+        fields = re.findall(r'type="hidden" name="(.+?)" value="(.*?)">', response.content.decode())
+        sent = {name: html.unescape(value) for name, value in fields}
+        self.assertEqual(sent | {key: str(value) for key, value in data.items()}, sent)
+        self.assertRedirects(self.client.post(url, sent), LIST)
+        self.assertEqual(Profile.objects.get(pk=BOB).display_name, '"Typed" long')
 
     def test_a_choice_that_is_none(self) -> None:
         url = page("activity", "add")

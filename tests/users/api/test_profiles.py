@@ -96,6 +96,7 @@ class ProfilesTests(ApiTestCase):
             "ordering=bio": "ordering",
             "country=Switzerland": "country",
             "plan=gold": "plan",
+            "plan=": "plan",
             "cursor=x": "cursor",
             f"cursor={cursor}": "cursor",
             "page=2": "page",

@@ -13,7 +13,17 @@ from django.urls import reverse
 
 from sharding import get_shard_for_user_id
 from tests.sharding.admin.test_differential import activity_form, inline, profile_form
-from tests.sharding.methods.world import ADA, BOB, CY, FREE_ID, WorldTestCase, activity_id
+from tests.sharding.methods.world import (
+    ADA,
+    BOB,
+    CY,
+    FREE_ID,
+    WorldTestCase,
+    activities,
+    activity_id,
+    plain,
+    profiles,
+)
 from tests.support import server_down
 from users.models import Activity, Profile, User
 
@@ -214,6 +224,23 @@ class OutageTests(WorldTestCase):
             response = self.client.post(LIST, form | {"select_across": 1})
         self.assertIn("shard_2 cannot be reached. Nothing was changed", said(response))
         self.assertEqual(Profile.objects.get(pk=ADA).plan, "pro")
+
+    def test_a_row_that_stands_on_two_shards_is_the_owners(self) -> None:
+        """So it is while its slot moves; the copy may be an older one."""
+        copies: Any = [
+            [each for each in rows() if each.shard_key_value == BOB]
+            for rows in (profiles, activities)
+        ]
+        copies[1][0].kind = "older"
+        with connections["shard_1"].cursor() as cursor:
+            cursor.execute("SET LOCAL session_replication_role = replica")
+            for model, objects in zip((Profile, Activity), copies, strict=True):
+                plain(model, "shard_1").bulk_create(objects)
+        row = activity_id(BOB, 0)
+        response = self.client.get(page("activity", "change", row))
+        self.assertEqual(response.context["original"].kind, "login")
+        self.client.post(page("activity", "delete", row), {"post": "yes"})
+        self.assertFalse(plain(Activity, DOWN).filter(pk=row).exists())
 
     def test_the_primary_is_down(self) -> None:
         self.enterContext(self.assertLogs("django.request"))

@@ -23,6 +23,7 @@ from sharding.tables import Table, tables
 
 __all__ = [
     "CLEANING",
+    "CLEANING_MOVE",
     "REFUSED",
     "Ownership",
     "body",
@@ -34,7 +35,10 @@ __all__ = [
 ]
 
 REFUSED = "SH001"  # the SQLSTATE of what the guard refuses
-CLEANING = "sharding.cleaning"  # "on" while rows that were moved away are deleted
+# While rows that were moved away are deleted, the first is "on" and the second the move's number:
+# a mover that wakes late must not delete what another move has brought since.
+CLEANING = "sharding.cleaning"
+CLEANING_MOVE = "sharding.cleaning_move"
 
 _SLOT = SQL("slot")
 _TRIGGERS = {
@@ -58,6 +62,7 @@ class Ownership:
     importing: frozenset[int] = frozenset()
     fenced_until: datetime | None = None
     moving: frozenset[int] = field(default=frozenset())  # owned ones that are being copied
+    move: int = 0  # of which slots are moved or importing
 
 
 def install(cursor: CursorWrapper) -> list[str]:
@@ -133,6 +138,8 @@ def body(column: str, ownership: Ownership) -> str:
         "gone": _is_in(ownership.moved | ownership.importing),
         "moving": Literal(_first(_away(ownership) | ownership.moving)),
         "cleaning": Literal(CLEANING),
+        "which": Literal(CLEANING_MOVE),
+        "move": Literal(str(ownership.move)),
         "states": _states(ownership),
         "code": Literal(REFUSED),
     }
@@ -149,7 +156,8 @@ BEGIN
   ELSIF TG_OP = 'TRUNCATE' THEN
     refused := {moving};
   ELSIF current_setting({cleaning}, true) = 'on' THEN
-    SELECT slot INTO refused FROM ({old}) AS t WHERE NOT {gone} LIMIT 1;
+    SELECT slot INTO refused FROM ({old}) AS t
+    WHERE NOT coalesce({gone} AND current_setting({which}, true) = {move}, false) LIMIT 1;
   ELSE
     SELECT slot INTO refused FROM ({old}) AS t WHERE {refused} LIMIT 1;
   END IF;

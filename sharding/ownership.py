@@ -107,6 +107,7 @@ def summary(owners: dict[int, Owner]) -> Ownership:
         importing=those(State.IMPORTING),
         fenced_until=max(until, default=None),
         moving=frozenset(slot for slot, owner in owners.items() if owner.move is not None),
+        move=max((o.move or 0 for o in owners.values() if o.state != State.OWNED), default=0),
     )
 
 

@@ -39,10 +39,12 @@ def run(move: Move, report: Report) -> None:
     """
     try:
         while move.state not in record.ENDED:
-            report(Progress(move.state))
+            report(Progress(State(move.state).value))
             _STEPS[State(move.state)](move, report)
     except (MoveFailed, DatabaseError) as error:
-        if not isinstance(error, MoveOvertaken):
+        if isinstance(error, MoveOvertaken):
+            _tidy(move)
+        else:
             _note(move, error)
         raise
     finally:
@@ -163,6 +165,11 @@ _STEPS: dict[Move.State, Callable[[Move, Report], None]] = {
     State.OWNED: _owned,
     State.ABORTING: _aborting,
 }
+
+
+def _tidy(move: Move) -> None:
+    if Move.objects.filter(pk=move.pk, state__in=record.ENDED).exists():
+        cleaning.tidy(move)
 
 
 def _note(move: Move, error: Exception) -> None:

@@ -16,7 +16,7 @@ __all__ = ["execute", "one_lifetime", "replication_address", "rows", "value", "w
 _Result = TypeVar("_Result")
 
 _PAUSE = 0.005  # seconds
-_MARGIN = 1.1  # of a lifetime: between looking at the map and using it, a little time passes
+_MARGIN = 0.1  # seconds: between looking at the map and using it, a little time passes
 
 
 def execute(alias: str, statement: str | Composable, parameters: Sequence[Any] = ()) -> int:
@@ -53,7 +53,7 @@ def wait_for(
 
 def one_lifetime() -> None:
     """Wait until every process knows the map as it is now."""
-    sleep(conf.map_lifetime() * _MARGIN)
+    sleep(conf.map_lifetime() + _MARGIN)
 
 
 def replication_address(alias: str) -> str:

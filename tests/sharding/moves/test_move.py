@@ -25,7 +25,7 @@ class MoveTests(MovesTestCase):
         seen: list[str] = []
 
         def look(progress: Progress) -> None:
-            if progress.text in (*BEFORE, *AFTER):
+            if progress.text in (*BEFORE, *AFTER) and progress.text not in seen:
                 seen.append(progress.text)
                 self.assertWhole()
                 for slot in SLOTS:

@@ -9,6 +9,6 @@ class ShardingConfig(AppConfig):
     verbose_name = "Databases"
 
     def ready(self) -> None:
-        from sharding import bootstrap, checks  # noqa: F401  checks register themselves
+        from sharding import bootstrap, checks, shard_checks  # noqa: F401  checks register themselves
 
         post_migrate.connect(bootstrap.after_migrate, sender=self)

@@ -5,17 +5,18 @@ restored from a backup older than the last move would answer without an error, a
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 
+from django.db import connections
 from psycopg.errors import UndefinedTable
 
 from sharding import conf, slot_cache
 from sharding.errors import DatabaseUnavailable, InvalidSlotMap, WrongDatabase
 from sharding.slots import SlotMap
 
-__all__ = ["problem", "require", "unchecked"]
+__all__ = ["problem", "require", "require_all", "unchecked"]
 
 _skipped: ContextVar[bool] = ContextVar("skipped", default=False)
 _right: set[tuple[Any, ...]] = set()
@@ -52,6 +53,14 @@ def require(alias: str, connection: Any) -> None:
     if found:
         raise WrongDatabase(found)
     _right.add(place)
+
+
+def require_all() -> None:
+    """Look at every shard that answers. Raises WrongDatabase."""
+    for alias in conf.shards():
+        with suppress(DatabaseUnavailable):
+            connections[alias].ensure_connection()  # which asks
+            connections[alias].close()
 
 
 def problem(alias: str, connection: Any) -> str:

@@ -44,7 +44,7 @@ def require(alias: str, connection: Any) -> None:
     if place in _right:
         return
     try:
-        found = problem(alias, connection)
+        found = _problem(alias, connection)
     except (UndefinedTable, InvalidSlotMap, DatabaseUnavailable):
         return  # not set up yet, or nobody to compare it with: asked again the next time
     finally:
@@ -66,8 +66,15 @@ def require_all() -> None:
 def problem(alias: str, connection: Any) -> str:
     """Return why the server is not the shard that the map means, or nothing.
 
-    Raises UndefinedTable before the shard's first `migrate`, InvalidSlotMap, DatabaseUnavailable.
+    Raises InvalidSlotMap, DatabaseUnavailable.
     """
+    try:
+        return _problem(alias, connection)
+    except UndefinedTable:
+        return f"{alias} is not set up yet. Run `manage.py migrate`."
+
+
+def _problem(alias: str, connection: Any) -> str:
     with connection.cursor() as cursor:
         who = cursor.execute(_ASK_WHO).fetchone()
         cursor.execute(_ASK_OWNED)

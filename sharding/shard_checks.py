@@ -6,7 +6,6 @@ from typing import Any
 from django.apps import AppConfig, apps
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.db import connections, models
-from psycopg.errors import UndefinedTable
 
 from sharding import conf, fence, identity, ownership
 from sharding.errors import InvalidSlotMap
@@ -74,7 +73,7 @@ def _check_shard(alias: str) -> Iterator[CheckMessage]:
 def _identity_problem(alias: str) -> str:
     try:
         return identity.problem(alias, connections[alias].connection)
-    except (UndefinedTable, InvalidSlotMap):
+    except InvalidSlotMap:
         return ""
 
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager, suppress
 
 from django.db import DatabaseError, connections
 
-from sharding import conf, slot_cache
+from sharding import conf
 from sharding.errors import MoveFailed, MoveOvertaken, MoveRefused
 from sharding.models.moves import Move
 from sharding.moves import cleaning, copying, handover, prechecks, record, verifying
@@ -47,8 +47,6 @@ def run(move: Move, report: Report) -> None:
         else:
             _note(move, error)
         raise
-    finally:
-        slot_cache.clear()
 
 
 def resume() -> Move:

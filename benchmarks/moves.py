@@ -42,25 +42,28 @@ def main() -> None:
 def _compare_moves(rows: int, runs: int) -> None:
     fill(rows)
     native, moved = [], []
-    quiet, during = Load(), Load()
+    for _ in range(runs):
+        native.append(native_copy())
+        moved.append(move("shard_1", "shard_4"))
+        move("shard_4", "shard_1")
+    quiet, copying, during = Load(), Load(), Load()
     with quiet.running():
         time.sleep(5)
-    for number in range(runs):
-        native.append(native_copy())
-        with during.running() if number == runs - 1 else _nothing():
-            moved.append(move("shard_1", "shard_4"))
-        move("shard_4", "shard_1")
-    copied, took = statistics.median(native), statistics.median(moved)
-    print(f"native filtered copy  {rows / copied:10,.0f} rows/s  ({copied:.2f} s, {runs} runs)")
-    print(f"move, to ownership    {rows / took:10,.0f} rows/s  ({took:.2f} s, {runs} runs)")
-    print(f"ratio                 {copied / took:10.2f}")
-    for name, waits in (("moved users", during.moved), ("other users", during.others)):
-        before = quiet.moved if waits is during.moved else quiet.others
+    with copying.running():
+        native_copy()
+    with during.running():
+        move("shard_1", "shard_4")
+    alone = statistics.median(native)
+    print(f"native filtered copy  {rows / alone:10,.0f} rows/s  ({alone:.2f} s, {runs} runs)")
+    for what, times in zip(
+        ("its copying", "all, to ownership"), zip(*moved, strict=True), strict=True
+    ):
+        took = statistics.median(times)
         print(
-            f"writers to {name}: longest wait {max(waits) * 1000:,.0f} ms, 99th percentile "
-            f"{_p99(waits) * 1000:,.0f} ms (without a move {_p99(before) * 1000:,.0f} ms), "
-            f"{len(waits):,} writes"
+            f"move, {what:17}{rows / took:9,.0f} rows/s  ({took:.2f} s)  ratio {alone / took:.2f}"
         )
+    for load, name in ((quiet, "quiet"), (copying, "native copy"), (during, "move")):
+        print(f"{name}, to moved users: {_shown(load.moved)}; to others: {_shown(load.others)}")
     print(f"errors: {len(during.errors)}  {during.errors[:3] or ''}")
 
 
@@ -79,20 +82,19 @@ def fill(rows: int) -> None:
         )
 
 
-def move(source: str, target: str) -> float:
-    """Move the slots and return the seconds until the target owned them."""
+def move(source: str, target: str) -> tuple[float, float]:
+    """Move the slots; return the seconds of the copying, and of all until the target owned them."""
     from sharding.moves import run
     from sharding.moves.copying import Progress
 
-    owned: list[float] = []
+    reached: dict[str, float] = {}
     started = time.monotonic()
 
     def note(progress: Progress) -> None:
-        if progress.text == "owned":
-            owned.append(time.monotonic() - started)
+        reached.setdefault(progress.text, time.monotonic() - started)
 
     run.run(run.begin(source, target, _MOVED), note)
-    return owned[0]
+    return reached["catching up"] - reached["copying"], reached["owned"]
 
 
 def native_copy() -> float:
@@ -174,13 +176,9 @@ def _key(slot: int) -> uuid.UUID:
     return uuid.UUID(f"{slot:08x}-{uuid.uuid4().hex[8:]}")
 
 
-def _p99(waits: Sequence[float]) -> float:
-    return sorted(waits)[int(len(waits) * 0.99)]
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
+def _shown(waits: Sequence[float]) -> str:
+    p99 = sorted(waits)[int(len(waits) * 0.99)]
+    return f"longest {max(waits) * 1000:,.0f} ms, 99 of 100 within {p99 * 1000:,.0f} ms"
 
 
 if __name__ == "__main__":

@@ -98,7 +98,9 @@ def delete_rows(alias: str, slots: Collection[int], move: int, report: Report) -
 
 
 def tidy(move: Move) -> None:
-    """Take back what a mover that slept has written about a move that had ended meanwhile."""
+    """Take back what a mover that slept has done for a move that had ended meanwhile."""
+    handover.unsubscribe(move)
+    drop_replication(move)
     for alias, state in ((move.source, State.OWNED), (move.target, State.IMPORTING)):
         with ownership.changing(alias) as cursor:
             known = ownership.read(cursor).items()

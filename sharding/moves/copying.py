@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
 
-from django.db import connections, transaction
+from django.db import OperationalError, connections, transaction
 from django.db.backends.utils import CursorWrapper
+from psycopg.errors import QueryCanceled
 from psycopg.sql import SQL, Identifier, Literal
 
 from sharding import ownership
@@ -33,6 +34,7 @@ __all__ = ["Progress", "Report", "announce", "catch_up", "copy", "drained", "req
 State = SlotOwner.State
 
 _NO_LAG = 0.2  # seconds in which the target must follow before writers are asked to wait
+_COPY_PAUSE = 0.1  # seconds between looks at how far it is: they cost the copy itself time
 _COPY_TIMEOUT = 7 * 24 * 3600.0
 _CATCH_UP_TIMEOUT = 24 * 3600.0
 _ERRORS = 10
@@ -52,7 +54,8 @@ Report = Callable[[Progress], None]
 
 
 def announce(move: Move) -> None:
-    """Let both sides know of the move, and wait until every process's map does."""
+    """Let both sides know of the move, prepare the source, and wait until every map knows too."""
+    started = monotonic()
     with ownership.changing(move.target) as cursor:
         allowed = [("", None), (State.IMPORTING, move.pk)]
         ownership.require(cursor, move.slots, allowed)
@@ -60,16 +63,14 @@ def announce(move: Move) -> None:
     with ownership.changing(move.source) as cursor:
         ownership.require(cursor, move.slots, [(State.OWNED, None), (State.OWNED, move.pk)])
         ownership.set_state(cursor, move.slots, State.OWNED, move=move.pk)
-    one_lifetime()
+    _prepare(move)
+    one_lifetime(since=started)
 
 
 def copy(move: Move, report: Report) -> None:
     """Copy the rows; over when every table follows the source. Raises MoveFailed."""
     name = record.name(move)
-    if not value(move.source, "SELECT true FROM pg_publication WHERE pubname = %s", [name]):
-        _create_publication(move)
-    if not value(move.source, _HAS_SLOT, [name]):
-        _create_slot(move)
+    _prepare(move)
     if not value(move.target, _HAS_SUBSCRIPTION, [name]):
         _create_subscription(move)
     total, errors = _estimate(move), _Errors(move)
@@ -80,7 +81,7 @@ def copy(move: Move, report: Report) -> None:
         report(Progress("copying", min(_copied(move), total), total))
         return bool(states) and all(state == "r" for state in states)
 
-    wait_for(ready, "the rows to be copied", timeout=_COPY_TIMEOUT, pause=0.02)
+    wait_for(ready, "the rows to be copied", timeout=_COPY_TIMEOUT, pause=_COPY_PAUSE)
 
 
 def catch_up(move: Move, report: Report) -> None:
@@ -167,6 +168,15 @@ _TABLE_STATES = (
 )
 
 
+def _prepare(move: Move) -> None:
+    """Make on the source what it lacks: nothing is copied by that yet."""
+    name = record.name(move)
+    if not value(move.source, "SELECT true FROM pg_publication WHERE pubname = %s", [name]):
+        _create_publication(move)
+    if not value(move.source, _HAS_SLOT, [name]):
+        _create_slot(move)
+
+
 def _create_publication(move: Move) -> None:
     parts = [
         SQL("{} WHERE ({})").format(table.sql, in_slots(table.slot, move.slots))
@@ -181,11 +191,20 @@ def _create_publication(move: Move) -> None:
 
 
 def _create_slot(move: Move) -> None:
-    with _while_under_way(move, move.source, State.OWNED) as cursor:
-        cursor.execute(f"SET LOCAL statement_timeout = '{_CREATE_SLOT_TIMEOUT}s'")
-        cursor.execute(
-            "SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", [record.name(move)]
-        )
+    try:
+        with _while_under_way(move, move.source, State.OWNED) as cursor:
+            cursor.execute(f"SET LOCAL statement_timeout = '{_CREATE_SLOT_TIMEOUT}s'")
+            cursor.execute(
+                "SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", [record.name(move)]
+            )
+    except OperationalError as error:
+        if not isinstance(error.__cause__, QueryCanceled):
+            raise
+        raise MoveFailed(
+            f"Transactions that write on {move.source}, in any database of that server, did not "
+            f"end in {_CREATE_SLOT_TIMEOUT} s (pg_stat_activity, pg_prepared_xacts). When they "
+            f"have ended: `manage.py shards move --resume`."
+        ) from error
 
 
 def _create_subscription(move: Move) -> None:

@@ -127,7 +127,7 @@ def _fenced(move: Move, report: Report) -> None:
 
 
 def _moved(move: Move, report: Report) -> None:
-    handover.drop_subscription(move, report)
+    handover.receive_rest(move, report)
     record.advance(move, State.SWITCHED)
 
 

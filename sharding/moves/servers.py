@@ -51,9 +51,9 @@ def wait_for(
     return result
 
 
-def one_lifetime() -> None:
-    """Wait until every process knows the map as it is now."""
-    sleep(conf.map_lifetime() + _MARGIN)
+def one_lifetime(*, since: float) -> None:
+    """Wait until every process knows the map as it was at a time of the monotonic clock."""
+    sleep(max(since + conf.map_lifetime() + _MARGIN - monotonic(), 0))
 
 
 def replication_address(alias: str) -> str:

@@ -1,10 +1,11 @@
-"""System checks sharding.E011 to E014: what moving slots relies on, on each shard."""
+"""System checks sharding.E011 to E013 and W014: what moving slots relies on."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from django.apps import AppConfig, apps
 from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.checks import Warning as CheckWarning
 from django.db import connections, models
 
 from sharding import conf, fence, identity, ownership
@@ -19,17 +20,17 @@ __all__ = ["check_identifiable", "check_shards"]
 def check_identifiable(
     app_configs: Iterable[AppConfig] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """E014: nothing unique contains the shard key, so a move could not identify the rows."""
+    """W014: nothing unique contains the shard key, so a move could not identify the rows."""
     chosen = app_configs if app_configs is not None else apps.get_app_configs()
     found = [model for app in chosen for model in app.get_models()]
     return [
-        Error(
+        CheckWarning(
             f"{model._meta.label} has nothing unique that contains its shard key "
             f"{model.shard_key!r}, by which its rows are known while their slot moves.",
             hint=f"Add UniqueConstraint(fields=[{model.shard_key!r}, "
             f"{model._meta.pk.name!r}], name=…).",
             obj=model,
-            id="sharding.E014",
+            id="sharding.W014",
         )
         for model in found
         if issubclass(model, ShardedModel) and not model._meta.proxy and not _identifiable(model)

@@ -27,6 +27,7 @@ __all__ = [
     "REFUSED",
     "Ownership",
     "body",
+    "guarded_columns",
     "install",
     "missing",
     "replace",
@@ -90,6 +91,12 @@ def replace(cursor: CursorWrapper, ownership: Ownership) -> None:
                 " SET search_path = pg_catalog, pg_temp AS {}"
             ).format(_function(column), Literal(body(column, ownership)))
         )
+
+
+def guarded_columns(cursor: CursorWrapper) -> set[str]:
+    """Return the key columns of the sharded tables that are there."""
+    present = _present_tables(cursor)
+    return {table.key for table in tables() if table.name in present}
 
 
 def missing(cursor: CursorWrapper) -> list[str]:

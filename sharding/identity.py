@@ -22,7 +22,7 @@ _skipped: ContextVar[bool] = ContextVar("skipped", default=False)
 _right: set[tuple[Any, ...]] = set()
 
 _ASK_WHO = "SELECT alias, cluster FROM sharding_identity"
-_ASK_OWNED = "SELECT slot FROM sharding_slotowner WHERE state = 'owned' AND move IS NULL"
+_ASK_OWNED = "SELECT slot FROM sharding_slotowner WHERE state IN ('owned', 'fenced')"
 
 
 @contextmanager
@@ -68,10 +68,11 @@ def problem(alias: str, connection: Any) -> str:
 
     Raises InvalidSlotMap, DatabaseUnavailable.
     """
-    try:
-        return _problem(alias, connection)
-    except UndefinedTable:
-        return f"{alias} is not set up yet. Run `manage.py migrate`."
+    with connections[alias].wrap_database_errors:
+        try:
+            return _problem(alias, connection)
+        except UndefinedTable:
+            return f"{alias} is not set up yet. Run `manage.py migrate`."
 
 
 def _problem(alias: str, connection: Any) -> str:

@@ -112,9 +112,10 @@ def summary(owners: dict[int, Owner]) -> Ownership:
 
 
 def guard_agrees(cursor: CursorWrapper) -> bool:
-    """Say whether the guard is there and says what the table says."""
+    """Say whether every table's guard is there and says what the table of slots says."""
     ownership = summary(read(cursor))
     stored = fence.stored_bodies(cursor)
-    return bool(stored) and all(
-        source == fence.body(column, ownership) for column, source in stored.items()
+    return all(
+        stored.get(column) == fence.body(column, ownership)
+        for column in fence.guarded_columns(cursor)
     )

@@ -17,7 +17,7 @@ from django.test.utils import CaptureQueriesContext, isolate_apps
 from sharding import fence, identity
 from sharding.checks import check_models, check_settings, check_stored_slot_map
 from sharding.errors import WrongDatabase
-from sharding.models import ShardedManager, ShardedModel
+from sharding.models import Shard, ShardedManager, ShardedModel
 from sharding.router import DatabaseRouter
 from sharding.shard_checks import check_shards
 from tests.outage import disconnect, pointed_to, scratch_databases
@@ -435,7 +435,7 @@ class ModelsTests(CheckTestCase):
 
 
 class ShardChecksTests(SimpleTestCase):
-    databases = {"default", "shard_1"}
+    databases = "__all__"
 
     def assertFound(self, *ids: str) -> None:
         self.assertEqual([each.id for each in check_shards(databases=["shard_1"])], [*ids])
@@ -476,8 +476,9 @@ class ShardChecksTests(SimpleTestCase):
     def test_e012_the_guard(self) -> None:
         with connections["shard_1"].cursor() as cursor:
             cursor.execute("DROP TRIGGER sharding_guard_delete ON users_activity")
-            self.addCleanup(fence.install, cursor)
             self.assertFound("sharding.E012")
+            fence.install(cursor)
+            self.assertFound()
 
     def test_e013_a_table_with_parts(self) -> None:
         self.addCleanup(self.identity, "DROP TABLE part")
@@ -485,6 +486,8 @@ class ShardChecksTests(SimpleTestCase):
         self.assertFound("sharding.E013")
 
     def test_an_empty_server_in_place_of_one_that_was_lost(self) -> None:
+        # The clones of parallel tests are made before the shards are set up.
+        Shard.objects.get_or_create(alias="shard_1")
         schema = {"OPTIONS": {**connections["shard_1"].settings_dict["OPTIONS"]}}
         schema["OPTIONS"]["options"] = "-c search_path=lost"
         self.addCleanup(self.identity, "DROP SCHEMA lost CASCADE")

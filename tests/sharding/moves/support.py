@@ -8,9 +8,9 @@ from django.core.management import call_command
 from django.db import connections
 from django.test import SimpleTestCase, override_settings
 
-from config.embedded import Cluster
+from config.embedded import Cluster as Servers
 from sharding import conf, ownership, slot_cache
-from sharding.models import Move
+from sharding.models import Cluster, Identity, Move
 from sharding.moves import leftovers, run
 from sharding.moves.copying import Progress
 from tests.outage import disconnect, own_servers
@@ -47,7 +47,7 @@ class MovesTestCase(SimpleTestCase):
     """The primary, shard_1 and shard_2 on servers of their own. Moves go between these two."""
 
     databases = "__all__"
-    servers: ClassVar[Cluster]
+    servers: ClassVar[Servers]
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -56,6 +56,17 @@ class MovesTestCase(SimpleTestCase):
         cls.enterClassContext(override_settings(SHARDING_MAP_LIFETIME=LIFETIME))
         for alias in OWN:
             call_command("migrate", database=alias, verbosity=0)
+        # shard_3 joins them for a while.
+        before = cls.belong(Cluster.objects.get().pk)
+        cls.addClassCleanup(cls.belong, before)
+
+    @staticmethod
+    def belong(cluster: UUID) -> UUID:
+        """Let shard_3 belong to another installation; return the one before."""
+        others = Identity.objects.using("shard_3")
+        before = others.get().cluster
+        others.update(cluster=cluster)
+        return before
 
     def setUp(self) -> None:
         super().setUp()

@@ -12,10 +12,10 @@ READY_BENCH := .venv/ready-bench
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run stop clean test soak coverage lint bench able
+.PHONY: help run stop clean test soak coverage lint bench demo-grow able
 
 help: ## list these
-	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
 	@echo '  Variables: PORT=8000 (run), TESTS=tests.config (test), PYTHON=python3 (the first time)'
 
 run: $(READY) ## set everything up, then serve on http://127.0.0.1:8000 until Ctrl-C
@@ -65,6 +65,9 @@ bench: $(READY_BENCH) ## run every benchmark
 	@for program in $$(grep -l '^if __name__ ==' benchmarks/*.py | sed 's,.*/\(.*\).py,\1,'); do \
 		echo "$$program:"; $(PY) -m benchmarks.$$program || exit; \
 	done
+
+demo-grow: $(READY_BENCH) ## three shards become four under load, on servers of its own
+	@$(PY) -m benchmarks.grow
 
 # To end servers takes a .venv that works, even when it was broken or deleted while they ran.
 able:

@@ -8,6 +8,7 @@ class AnalyticsConfig(AppConfig):
 
     def ready(self) -> None:
         from analytics.fallback import read_copies
+        from analytics.sync import arrivals  # noqa: F401  its signal receiver connects itself
         from users.fallback import register_copies
 
         register_copies(read_copies)

@@ -19,6 +19,7 @@ PRIMARY = "default"
 
 _FIXED = {"DATABASE_PRIMARY_URL": PRIMARY, "DATABASE_ANALYTICS_URL": "analytics"}
 _SHARD = re.compile(r"DATABASE_SHARD_([1-9]\d*)_URL", re.ASCII)
+_REPLICATION = re.compile(r"DATABASE_SHARD_([1-9]\d*)_REPLICATION_URL", re.ASCII)
 _FORM = "postgresql://user:password@host:5432/database?schema=public&sslmode=require"
 _SCHEMES = ("postgresql", "postgres")
 _NAMED_BY_DJANGO = {"dbname", "user", "password", "host", "port"}
@@ -65,7 +66,17 @@ def databases(
         for alias, (variable, url) in sorted(urls.items(), key=lambda item: _position(item[0]))
     }
     _require_distinct(parsed.values())
-    return {alias: _database(address, alias=alias, pool=pool) for alias, address in parsed.items()}
+    described = {
+        alias: _database(address, alias=alias, pool=pool) for alias, address in parsed.items()
+    }
+    for variable, alias in _replication_variables(environ).items():
+        if alias not in described:
+            raise ImproperlyConfigured(
+                f"{variable} is set, but not {variable.replace('_REPLICATION', '')}."
+            )
+        # Django does not know this key. It is how the other servers reach this one.
+        described[alias]["REPLICATION"] = _parse(variable, environ[variable]).parameters
+    return described
 
 
 def processes(environ: Mapping[str, str]) -> int:
@@ -84,12 +95,20 @@ def _url_variables(environ: Mapping[str, str]) -> dict[str, str]:
             found[variable] = f"shard_{shard[1]}"
         elif variable in _FIXED:
             found[variable] = _FIXED[variable]
-        elif variable.startswith("DATABASE_SHARD_"):
+        elif variable.startswith("DATABASE_SHARD_") and not _REPLICATION.fullmatch(variable):
             raise ImproperlyConfigured(
                 f"{variable} is not a variable that is read. A shard is declared as "
                 f"DATABASE_SHARD_<n>_URL with n = 1, 2, 3, …"
             )
     return found
+
+
+def _replication_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    return {
+        variable: f"shard_{match[1]}"
+        for variable in environ
+        if environ[variable] and (match := _REPLICATION.fullmatch(variable))
+    }
 
 
 def _require_all(variables: Mapping[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import tempfile
 from typing import Any
 
@@ -51,6 +52,23 @@ def post_fork(server: Any, worker: Any) -> None:
     """Let the worker end its wait for requests before the master kills it, in time to say
     goodbye to the databases."""
     worker.cfg.set("graceful_timeout", max(worker.cfg.graceful_timeout - _CLOSING, 0))
+
+
+def post_worker_init(worker: Any) -> None:
+    """End at once where a server is not the shard that its alias says; one that is down may come
+    back.
+    """
+    from sharding import identity
+    from sharding.databases import DatabaseManager
+    from sharding.errors import WrongDatabase
+
+    try:
+        identity.require_all()
+    except WrongDatabase as error:
+        print(error, file=sys.stderr)
+        sys.exit(3)  # by which gunicorn knows that a worker could not start, and ends
+    finally:
+        DatabaseManager().disconnect()
 
 
 def worker_exit(server: Any, worker: Any) -> None:

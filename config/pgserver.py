@@ -61,7 +61,11 @@ _SETTINGS: dict[str, str | int] = {
 }
 # Still starting, or still creating the database for a start that was killed.
 _NOT_YET = (psycopg.OperationalError, errors.DuplicateDatabase, errors.UniqueViolation)
-_NOT_DURABLE: dict[str, str | int] = {"fsync": "off", "full_page_writes": "off"}
+_NOT_DURABLE: dict[str, str | int] = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "wal_retrieve_retry_interval": "100ms",  # tests kill servers, and wait for who followed them
+}
 
 
 def label(alias: str) -> str:

@@ -9,6 +9,11 @@ class ShardingConfig(AppConfig):
     verbose_name = "Databases"
 
     def ready(self) -> None:
-        from sharding import bootstrap, checks, server_checks  # noqa: F401  checks register themselves
+        from sharding import (  # noqa: F401  checks register themselves
+            bootstrap,
+            checks,
+            server_checks,
+            shard_checks,
+        )
 
         post_migrate.connect(bootstrap.after_migrate, sender=self)

@@ -23,9 +23,11 @@ from sharding.tables import Table, tables
 
 __all__ = [
     "CLEANING",
+    "CLEANING_MOVE",
     "REFUSED",
     "Ownership",
     "body",
+    "guarded_columns",
     "install",
     "missing",
     "replace",
@@ -34,7 +36,10 @@ __all__ = [
 ]
 
 REFUSED = "SH001"  # the SQLSTATE of what the guard refuses
-CLEANING = "sharding.cleaning"  # "on" while rows that were moved away are deleted
+# While rows that were moved away are deleted, the first is "on" and the second the move's number:
+# a mover that wakes late must not delete what another move has brought since.
+CLEANING = "sharding.cleaning"
+CLEANING_MOVE = "sharding.cleaning_move"
 
 _SLOT = SQL("slot")
 _TRIGGERS = {
@@ -58,6 +63,7 @@ class Ownership:
     importing: frozenset[int] = frozenset()
     fenced_until: datetime | None = None
     moving: frozenset[int] = field(default=frozenset())  # owned ones that are being copied
+    move: int = 0  # of which slots are moved or importing
 
 
 def install(cursor: CursorWrapper) -> list[str]:
@@ -85,6 +91,12 @@ def replace(cursor: CursorWrapper, ownership: Ownership) -> None:
                 " SET search_path = pg_catalog, pg_temp AS {}"
             ).format(_function(column), Literal(body(column, ownership)))
         )
+
+
+def guarded_columns(cursor: CursorWrapper) -> set[str]:
+    """Return the key columns of the sharded tables that are there."""
+    present = _present_tables(cursor)
+    return {table.key for table in tables() if table.name in present}
 
 
 def missing(cursor: CursorWrapper) -> list[str]:
@@ -133,6 +145,8 @@ def body(column: str, ownership: Ownership) -> str:
         "gone": _is_in(ownership.moved | ownership.importing),
         "moving": Literal(_first(_away(ownership) | ownership.moving)),
         "cleaning": Literal(CLEANING),
+        "which": Literal(CLEANING_MOVE),
+        "move": Literal(str(ownership.move)),
         "states": _states(ownership),
         "code": Literal(REFUSED),
     }
@@ -149,7 +163,8 @@ BEGIN
   ELSIF TG_OP = 'TRUNCATE' THEN
     refused := {moving};
   ELSIF current_setting({cleaning}, true) = 'on' THEN
-    SELECT slot INTO refused FROM ({old}) AS t WHERE NOT {gone} LIMIT 1;
+    SELECT slot INTO refused FROM ({old}) AS t
+    WHERE NOT coalesce({gone} AND current_setting({which}, true) = {move}, false) LIMIT 1;
   ELSE
     SELECT slot INTO refused FROM ({old}) AS t WHERE {refused} LIMIT 1;
   END IF;

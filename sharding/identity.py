@@ -5,23 +5,24 @@ restored from a backup older than the last move would answer without an error, a
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 
+from django.db import connections
 from psycopg.errors import UndefinedTable
 
 from sharding import conf, slot_cache
 from sharding.errors import DatabaseUnavailable, InvalidSlotMap, WrongDatabase
 from sharding.slots import SlotMap
 
-__all__ = ["problem", "require", "unchecked"]
+__all__ = ["problem", "require", "require_all", "unchecked"]
 
 _skipped: ContextVar[bool] = ContextVar("skipped", default=False)
 _right: set[tuple[Any, ...]] = set()
 
 _ASK_WHO = "SELECT alias, cluster FROM sharding_identity"
-_ASK_OWNED = "SELECT slot FROM sharding_slotowner WHERE state = 'owned' AND move IS NULL"
+_ASK_OWNED = "SELECT slot FROM sharding_slotowner WHERE state IN ('owned', 'fenced')"
 
 
 @contextmanager
@@ -43,7 +44,7 @@ def require(alias: str, connection: Any) -> None:
     if place in _right:
         return
     try:
-        found = problem(alias, connection)
+        found = _problem(alias, connection)
     except (UndefinedTable, InvalidSlotMap, DatabaseUnavailable):
         return  # not set up yet, or nobody to compare it with: asked again the next time
     finally:
@@ -54,11 +55,27 @@ def require(alias: str, connection: Any) -> None:
     _right.add(place)
 
 
+def require_all() -> None:
+    """Look at every shard that answers. Raises WrongDatabase."""
+    for alias in conf.shards():
+        with suppress(DatabaseUnavailable):
+            connections[alias].ensure_connection()  # which asks
+            connections[alias].close()
+
+
 def problem(alias: str, connection: Any) -> str:
     """Return why the server is not the shard that the map means, or nothing.
 
-    Raises UndefinedTable before the shard's first `migrate`, InvalidSlotMap, DatabaseUnavailable.
+    Raises InvalidSlotMap, DatabaseUnavailable.
     """
+    with connections[alias].wrap_database_errors:
+        try:
+            return _problem(alias, connection)
+        except UndefinedTable:
+            return f"{alias} is not set up yet. Run `manage.py migrate`."
+
+
+def _problem(alias: str, connection: Any) -> str:
     with connection.cursor() as cursor:
         who = cursor.execute(_ASK_WHO).fetchone()
         cursor.execute(_ASK_OWNED)

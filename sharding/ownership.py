@@ -107,13 +107,15 @@ def summary(owners: dict[int, Owner]) -> Ownership:
         importing=those(State.IMPORTING),
         fenced_until=max(until, default=None),
         moving=frozenset(slot for slot, owner in owners.items() if owner.move is not None),
+        move=max((o.move or 0 for o in owners.values() if o.state != State.OWNED), default=0),
     )
 
 
 def guard_agrees(cursor: CursorWrapper) -> bool:
-    """Say whether the guard is there and says what the table says."""
+    """Say whether every table's guard is there and says what the table of slots says."""
     ownership = summary(read(cursor))
     stored = fence.stored_bodies(cursor)
-    return bool(stored) and all(
-        source == fence.body(column, ownership) for column, source in stored.items()
+    return all(
+        stored.get(column) == fence.body(column, ownership)
+        for column in fence.guarded_columns(cursor)
     )

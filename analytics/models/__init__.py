@@ -1,10 +1,17 @@
 """What the analytics database holds: copies for reports, and how far the sync is.
 
-SyncPosition alone stands beside the sources: on the primary and on every shard.
+SyncPosition and SyncArrival alone stand beside the sources: on the primary and on the shards.
 """
 
 from analytics.models.copies import ProfileAnalytics, UserAnalytics
-from analytics.models.positions import SyncCheckpoint, SyncPosition
+from analytics.models.positions import SyncArrival, SyncCheckpoint, SyncPosition
 from analytics.models.runs import SyncRun
 
-__all__ = ["ProfileAnalytics", "SyncCheckpoint", "SyncPosition", "SyncRun", "UserAnalytics"]
+__all__ = [
+    "ProfileAnalytics",
+    "SyncArrival",
+    "SyncCheckpoint",
+    "SyncPosition",
+    "SyncRun",
+    "UserAnalytics",
+]

@@ -4,7 +4,7 @@ from django.db import models
 
 from sharding.models import LocalManager
 
-__all__ = ["SyncCheckpoint", "SyncPosition"]
+__all__ = ["SyncArrival", "SyncCheckpoint", "SyncPosition"]
 
 
 class SyncPosition(models.Model):
@@ -21,6 +21,20 @@ class SyncPosition(models.Model):
 
     def __str__(self) -> str:
         return self.source
+
+
+class SyncArrival(models.Model):
+    """Beside the rows of a shard that took slots over: whose they were. See sync.arrivals."""
+
+    shard = models.CharField(primary_key=True, max_length=63)
+
+    objects = LocalManager(primary=False)
+
+    class Meta:
+        base_manager_name = "objects"
+
+    def __str__(self) -> str:
+        return self.shard
 
 
 class SyncCheckpoint(models.Model):

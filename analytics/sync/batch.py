@@ -11,12 +11,14 @@ from psycopg.errors import SerializationFailure, UniqueViolation
 from psycopg.sql import SQL, Composed, Identifier
 
 from analytics.sync import statements
+from analytics.sync.arrivals import require_settled, settle, with_owned_slots
 from analytics.sync.described import Source
 from analytics.sync.errors import Overtaken, ReconcileNeeded, SyncFailed, naming, sqlstate
 from analytics.sync.result import SyncResult
 from analytics.sync.statements import Range
-from analytics.sync.turn import Turn, read_checkpoint, read_position
+from analytics.sync.turn import Turn, forget_token, read_checkpoint, read_position
 from sharding import conf
+from sharding.errors import DatabaseUnavailable
 
 __all__ = [
     "Reconcile",
@@ -34,6 +36,23 @@ Reconcile = dict[str, Any]  # how far a reconcile is; see analytics.sync.full
 
 def begin(source: Source) -> Turn:
     """Note the tokens of both sides for a batch. Raises SyncFailed, DatabaseUnavailable."""
+    settle(source, _overtake)
+    return _begin(source)
+
+
+def _overtake(former: Source) -> None:
+    """Do an empty batch, so that one in flight finds other tokens than it began with."""
+    try:
+        turn = _begin(former)
+        mark(turn, turn.unfinished)
+    except DatabaseUnavailable:
+        # Such a batch may still come from a process that read before: it shall find nothing it
+        # knows, and the former owner will be compared when it is back.
+        with naming(conf.analytics()), _cursor(conf.analytics()) as there:
+            forget_token(there, former)
+
+
+def _begin(source: Source) -> Turn:
     while True:
         token, reconcile = _checkpoint(source)
         with naming(source.alias), _cursor(source.alias) as here:
@@ -52,17 +71,17 @@ def sync_log(turn: Turn, limit: int) -> tuple[SyncResult, int]:
     if turn.disagreement:
         raise ReconcileNeeded(turn.disagreement)
     with _writing(turn.source) as there:
-        with _reading(turn.source) as here:
-            entries = _oldest(here, turn.source, limit)
+        with _reading(turn.source) as (here, source):
+            entries = _oldest(here, source, limit)
             if not entries:
                 return SyncResult(), 0
             keys = {key for _, key in entries if key}
             if truncated := [number for number, key in entries if not key]:
                 raise ReconcileNeeded("the table was truncated", entries=truncated)
-            _pipe(here, there, turn.source, statements.copy_keys(turn.source, list(keys)))
+            _pipe(here, there, source, statements.copy_keys(source, list(keys)))
             turn.claim(here)
         turn.take_over(there, None)
-        result = _merge_keys(there, turn.source, keys)
+        result = _merge_keys(there, source, keys)
     _finish(turn, [number for number, _ in entries])
     return result, len(entries)
 
@@ -70,11 +89,11 @@ def sync_log(turn: Turn, limit: int) -> tuple[SyncResult, int]:
 def sync_keys(turn: Turn, keys: Sequence[UUID]) -> SyncResult:
     """Copy the rows of these keys as they are, and delete the copies of those that are gone."""
     with _writing(turn.source) as there:
-        with _reading(turn.source) as here:
-            _pipe(here, there, turn.source, statements.copy_keys(turn.source, keys))
+        with _reading(turn.source) as (here, source):
+            _pipe(here, there, source, statements.copy_keys(source, keys))
             turn.claim(here)
         turn.take_over(there, turn.unfinished)
-        result = _merge_keys(there, turn.source, set(keys))
+        result = _merge_keys(there, source, set(keys))
     _finish(turn)
     return result
 
@@ -82,13 +101,13 @@ def sync_keys(turn: Turn, keys: Sequence[UUID]) -> SyncResult:
 def sync_ranges(turn: Turn, ranges: Sequence[Range], reconcile: Reconcile | None) -> SyncResult:
     """Make the copies in these ranges of keys equal to the rows."""
     with _writing(turn.source) as there:
-        with _reading(turn.source) as here:
-            _pipe(here, there, turn.source, statements.copy_ranges(turn.source, ranges))
+        with _reading(turn.source) as (here, source):
+            _pipe(here, there, source, statements.copy_ranges(source, ranges))
             turn.claim(here)
         turn.take_over(there, reconcile)
-        result = _merge(there, turn.source)
+        result = _merge(there, source)
         low, high = [list(ends) for ends in zip(*ranges, strict=True)]
-        there.execute(statements.delete_ranges(turn.source), [low, high])
+        there.execute(statements.delete_ranges(source), [low, high])
         result += SyncResult(deleted=there.rowcount)
     _finish(turn)
     return result
@@ -102,13 +121,13 @@ def sync_pages(
     `into_empty` copies straight into the target, and falls back to a merge where a row comes twice:
     one that moved to a later page while the pages were read.
     """
-    copy = statements.copy_pages(turn.source, first, end)
     try:
         with _writing(turn.source, incoming=not into_empty) as there:
-            with _reading(turn.source) as here:
-                _require_filenode(here, turn.source, reconcile)
-                into = turn.source.target if into_empty else statements.INCOMING
-                rows = _pipe(here, there, turn.source, copy, into)
+            with _reading(turn.source) as (here, source):
+                _require_filenode(here, source, reconcile)
+                into = source.target if into_empty else statements.INCOMING
+                copy = statements.copy_pages(source, first, end)
+                rows = _pipe(here, there, source, copy, into)
                 turn.claim(here)
             turn.take_over(there, reconcile)
             result = SyncResult(upserted=rows) if into_empty else _merge(there, turn.source)
@@ -148,20 +167,24 @@ def replace_log(turn: Turn) -> None:
 
 def _claim_only(turn: Turn, reconcile: Reconcile | None) -> None:
     with _writing(turn.source, incoming=False) as there:
-        with _reading(turn.source) as here:
+        with _reading(turn.source) as (here, _):
             turn.claim(here)
         turn.take_over(there, reconcile)
 
 
 @contextmanager
-def _reading(source: Source) -> Iterator[CursorWrapper]:
-    """One snapshot of the source. What is claimed in it was read before; all of it, or nothing."""
+def _reading(source: Source) -> Iterator[tuple[CursorWrapper, Source]]:
+    """One snapshot of the source, and the source with the slots that it owns by it.
+
+    What is claimed in it was read before; all of it, or nothing.
+    """
     alias = source.alias
     try:
         with naming(alias), transaction.atomic(using=alias), _cursor(alias) as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             cursor.execute(statements.lock_source(source))
-            yield cursor
+            require_settled(cursor, source)
+            yield cursor, with_owned_slots(cursor, source)
     except SyncFailed as error:
         if sqlstate(error) == SerializationFailure.sqlstate:
             raise Overtaken(f"Another sync of {source.name} was quicker.") from error

@@ -8,6 +8,7 @@ from uuid import UUID
 from django.db import connections
 
 from analytics.sync import statements
+from analytics.sync.arrivals import owning
 from analytics.sync.described import Source
 from analytics.sync.errors import naming
 from analytics.sync.statements import Range
@@ -33,6 +34,7 @@ class Comparison:
 
 def compare(source: Source) -> Comparison:
     """Compare all rows with their copies. Raises SyncFailed, DatabaseUnavailable."""
+    source = owning(source)
     bits = _bits(source)
     here = _hashes(source, bits, copies=False)
     there = _hashes(source, bits, copies=True)
@@ -49,6 +51,7 @@ def compare(source: Source) -> Comparison:
 
 def differing_keys(source: Source, ranges: Sequence[Range]) -> list[UUID]:
     """Return the keys in these ranges whose row and copy differ, or of which one is missing."""
+    source = owning(source)
     here = _row_hashes(source, ranges, copies=False)
     there = _row_hashes(source, ranges, copies=True)
     return sorted(key for key in here.keys() | there.keys() if here.get(key) != there.get(key))

@@ -33,10 +33,15 @@ class Synced:
 
 @dataclass(frozen=True)
 class Source:
-    """One database from which a model is copied."""
+    """One database from which a model is copied.
+
+    `slots` are those whose rows count there, read in the snapshot that the rows are read in: while
+    slots move, their rows stand on two shards. None: all.
+    """
 
     synced: Synced
     alias: str
+    slots: frozenset[int] | None = None
 
     @cached_property
     def name(self) -> str:

@@ -6,6 +6,7 @@ from uuid import UUID
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from analytics.sync.described import Source
+from sharding.slot_sql import in_slots, slot_of
 
 __all__ = [
     "INCOMING",
@@ -107,9 +108,9 @@ def bucket_hashes(source: Source, *, copies: bool, bits: int) -> Composed:
         " FROM {table} t WHERE {where} GROUP BY 1"
     ).format(
         bucket=_bucket(columns[0], bits),
-        columns=_list(columns),
+        columns=_list(columns + _shard_of(source, copies=copies)),
         table=table,
-        where=_own_copies(source) if copies else SQL("true"),
+        where=_own_copies(source) if copies else _own_rows(source),
     )
 
 
@@ -122,10 +123,12 @@ def row_hashes(source: Source, *, copies: bool) -> Composed:
         " WHERE {where}"
     ).format(
         key=_of("t", columns[0]),
-        columns=_list(_of("t", column) for column in columns),
+        columns=_list(
+            [*(_of("t", column) for column in columns), *_shard_of(source, copies=copies)]
+        ),
         table=table,
         within=_within("t", columns[0]),
-        where=_own_copies(source) if copies else SQL("true"),
+        where=_own_copies(source) if copies else _own_rows(source),
     )
 
 
@@ -133,6 +136,8 @@ def _copy_out(source: Source, which: Composed) -> Composed:
     columns: list[Composable] = [_of("s", column) for column in source.columns]
     if source.shard_column:
         columns.append(SQL("{}::text").format(Literal(source.alias)))
+    if source.slots is not None:
+        which += SQL(" AND {}").format(_in_own_slots(source, _of("s", source.key)))
     return SQL("COPY (SELECT {} FROM {} s {}) TO STDOUT (FORMAT BINARY)").format(
         _list(columns), source.table, which
     )
@@ -143,10 +148,10 @@ def _written(source: Source) -> list[Identifier]:
     return [*source.target_columns, *shard]
 
 
-def _side(source: Source, *, copies: bool) -> tuple[Identifier, list[Identifier]]:
+def _side(source: Source, *, copies: bool) -> tuple[Identifier, list[Composable]]:
     if copies:
-        return source.target, source.target_columns
-    return source.table, source.columns
+        return source.target, [*source.target_columns]
+    return source.table, [*source.columns]
 
 
 def _did_not_come(source: Source) -> Composed:
@@ -158,7 +163,28 @@ def _did_not_come(source: Source) -> Composed:
 def _own_copies(source: Source) -> Composable:
     if not source.shard_column:
         return SQL("true")
+    if source.slots is not None:  # of users who came from another shard, copies may still name that
+        return _in_own_slots(source, _of("t", source.target_key))
     return SQL("{} = {}").format(_of("t", source.shard_column), Literal(source.alias))
+
+
+def _own_rows(source: Source) -> Composable:
+    if source.slots is None:
+        return SQL("true")
+    return _in_own_slots(source, _of("t", source.key))
+
+
+def _in_own_slots(source: Source, key: Composable) -> Composable:
+    return in_slots(slot_of(key), source.slots or ())
+
+
+def _shard_of(source: Source, *, copies: bool) -> list[Composable]:
+    """What a copy says of its shard, as a value to compare."""
+    if not source.shard_column:
+        return []
+    if copies:
+        return [_of("t", source.shard_column)]
+    return [SQL("{}::varchar").format(Literal(source.alias))]
 
 
 def _uuids(keys: Iterable[UUID]) -> Composed:
@@ -169,13 +195,13 @@ def _page(number: int) -> Composed:
     return SQL("{}::tid").format(Literal(f"({number},0)"))
 
 
-def _bucket(key: Identifier, bits: int) -> Composed:
+def _bucket(key: Composable, bits: int) -> Composed:
     return SQL(
         "(get_byte(uuid_send({key}), 0) << 8 | get_byte(uuid_send({key}), 1)) >> {shift}"
     ).format(key=key, shift=Literal(16 - bits))
 
 
-def _within(table: str, key: Identifier) -> Composed:
+def _within(table: str, key: Composable) -> Composed:
     return SQL("{} BETWEEN r.low AND r.high").format(_of(table, key))
 
 
@@ -183,5 +209,5 @@ def _list(parts: Iterable[Composable]) -> Composed:
     return SQL(", ").join(parts)
 
 
-def _of(table: str, column: Identifier) -> Composed:
+def _of(table: str, column: Composable) -> Composed:
     return SQL("{}.{}").format(Identifier(table), column)

@@ -21,7 +21,7 @@ from analytics.models import SyncCheckpoint, SyncPosition
 from analytics.sync.described import Source
 from analytics.sync.errors import Overtaken
 
-__all__ = ["Turn", "read_checkpoint", "read_position"]
+__all__ = ["Turn", "forget_token", "read_checkpoint", "read_position"]
 
 Token = uuid.UUID | None
 
@@ -104,6 +104,11 @@ def read_checkpoint(there: CursorWrapper, source: Source) -> tuple[Token, dict[s
     return token, json.loads(reconcile) if reconcile else None
 
 
+def forget_token(there: CursorWrapper, source: Source) -> None:
+    """Put a token that nobody knows in place of the one in analytics: a reconcile is owed then."""
+    there.execute(_FORGET, [uuid.uuid4(), source.name])
+
+
 def read_position(here: CursorWrapper, source: Source) -> tuple[Token, Token]:
     """Return the tokens of the source: claimed, applied."""
     here.execute(_SELECT_POSITION, [source.synced.name])
@@ -128,6 +133,7 @@ _TAKE_OVER = _sql(
     "UPDATE {table} SET token = %s, reconcile = %s"
     " WHERE source = %s AND token IS NOT DISTINCT FROM %s",
 )
+_FORGET = _sql(SyncCheckpoint, "UPDATE {table} SET token = %s WHERE source = %s")
 _SELECT_POSITION = _sql(SyncPosition, "SELECT claimed, applied FROM {table} WHERE source = %s")
 _INSERT_POSITION = _sql(
     SyncPosition, "INSERT INTO {table} (source) VALUES (%s) ON CONFLICT DO NOTHING"

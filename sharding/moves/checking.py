@@ -20,6 +20,8 @@ __all__ = ["Finding", "check"]
 
 State = SlotOwner.State
 
+_NO_MOVE = 0  # moves are numbered from 1
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -85,8 +87,9 @@ def _stray_states(alias: str, *, repair: bool) -> Iterator[Finding]:
     back = [slot for slot in stray if slot in ours and known[slot].state != State.MOVED]
     gone = [slot for slot in stray if slot not in ours and known[slot].state != State.OWNED]
     if repair:
-        if gone:
-            cleaning.delete_rows(alias, gone, lambda progress: None)
+        for ended in {known[slot].move or 0 for slot in gone}:
+            slots = [slot for slot in gone if known[slot].move == ended]
+            cleaning.delete_rows(alias, slots, ended, lambda progress: None)
         with ownership.changing(alias) as cursor:
             ownership.claim(cursor, back)
             ownership.release(cursor, gone)
@@ -136,9 +139,9 @@ def _delete(alias: str, table: Table, copies: list[tuple[int, tuple[Any, ...]]])
     where = SQL(" AND ").join(SQL("{} = %s").format(Identifier(column)) for column in table.pk)
     statement = SQL("DELETE FROM {} WHERE {}").format(table.sql, where)
     with ownership.changing(alias) as cursor:
-        ownership.set_state(cursor, slots, State.MOVED, move=None)
+        ownership.set_state(cursor, slots, State.MOVED, move=_NO_MOVE)
         fence.replace(cursor, ownership.summary(ownership.read(cursor)))
-        cursor.execute("SELECT set_config(%s, 'on', true)", [fence.CLEANING])
+        cleaning.allow_cleaning(cursor, _NO_MOVE)
         for _, pk in copies:
             cursor.execute(statement.as_string(), pk)
         ownership.release(cursor, slots)

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 from django.db import connections, transaction
+from django.db.backends.utils import CursorWrapper
 from psycopg.sql import SQL, Identifier, Literal
 
 from sharding import fence, ownership
@@ -15,7 +16,7 @@ from sharding.moves.servers import execute, rows, value, wait_for
 from sharding.slot_sql import in_slots
 from sharding.tables import Table, tables
 
-__all__ = ["clean", "delete_rows", "drop_replication", "undo"]
+__all__ = ["allow_cleaning", "clean", "delete_rows", "drop_replication", "tidy", "undo"]
 
 State = SlotOwner.State
 
@@ -35,7 +36,7 @@ def clean(move: Move, report: Report) -> None:
         )
     if State.MOVED not in states:
         return  # done before; the slots may even have come back since
-    delete_rows(move.source, move.slots, report)
+    delete_rows(move.source, move.slots, move.pk, report)
     _release(move.source, move, State.MOVED)
 
 
@@ -53,7 +54,7 @@ def undo(move: Move, report: Report) -> None:
         ownership.claim(cursor, move.slots)
     handover.unsubscribe(move)
     drop_replication(move)
-    delete_rows(move.target, move.slots, report)
+    delete_rows(move.target, move.slots, move.pk, report)
     _release(move.target, move, State.IMPORTING)
 
 
@@ -78,8 +79,11 @@ def drop_replication(move: Move) -> None:
     execute(move.source, SQL("DROP PUBLICATION IF EXISTS {}").format(Identifier(name)))
 
 
-def delete_rows(alias: str, slots: Collection[int], report: Report) -> int:
-    """Delete the rows of slots that the shard does not own, in batches; return how many."""
+def delete_rows(alias: str, slots: Collection[int], move: int, report: Report) -> int:
+    """Delete the rows of slots that the shard does not own since a move, in batches; say how many.
+
+    Raises SlotMoved where the shard knows these slots by another move, or owns them.
+    """
     deleted = 0
     for table in reversed(tables()):
         pages = value(
@@ -88,23 +92,44 @@ def delete_rows(alias: str, slots: Collection[int], report: Report) -> int:
             [table.sql.as_string()],
         )
         for first in range(0, pages, _PAGES):
-            deleted += _delete_pages(alias, table, slots, first)
+            deleted += _delete_pages(alias, table, slots, first, move)
             report(Progress(f"cleaning {table.name}", min(first + _PAGES, pages), pages))
     return deleted
 
 
-def _delete_pages(alias: str, table: Table, slots: Collection[int], first: int) -> int:
+def tidy(move: Move) -> None:
+    """Take back what a mover that slept has done for a move that had ended meanwhile."""
+    handover.unsubscribe(move)
+    drop_replication(move)
+    for alias, state in ((move.source, State.OWNED), (move.target, State.IMPORTING)):
+        with ownership.changing(alias) as cursor:
+            known = ownership.read(cursor).items()
+            stray = [slot for slot, o in known if (o.state, o.move) == (state, move.pk)]
+            if state == State.OWNED:
+                ownership.claim(cursor, stray)
+            else:
+                ownership.release(cursor, stray)
+
+
+def allow_cleaning(cursor: CursorWrapper, move: int) -> None:
+    """Let this transaction delete what a move left. The guard lets only such rows pass then, and
+    the change log does not take them for deleted.
+    """
+    for name, setting in ((fence.CLEANING, "on"), (fence.CLEANING_MOVE, str(move))):
+        cursor.execute("SELECT set_config(%s, %s, true)", [name, setting])
+
+
+def _delete_pages(alias: str, table: Table, slots: Collection[int], first: int, move: int) -> int:
     statement = SQL("DELETE FROM {} WHERE ctid >= {}::tid AND ctid < {}::tid AND {}").format(
         table.sql,
         Literal(f"({first},0)"),
         Literal(f"({first + _PAGES},0)"),
         in_slots(table.slot, slots),
     )
-    with transaction.atomic(using=alias, durable=True):
-        # The guard lets only rows of slots pass that are not owned, and the change log does not
-        # take them for deleted.
-        execute(alias, "SELECT set_config(%s, 'on', true)", [fence.CLEANING])
-        return execute(alias, statement)
+    with transaction.atomic(using=alias, durable=True), connections[alias].cursor() as cursor:
+        allow_cleaning(cursor, move)
+        cursor.execute(statement)
+        return cursor.rowcount
 
 
 def _release(alias: str, move: Move, state: str) -> None:

@@ -4,20 +4,22 @@ A publication on the source filters the rows by their slots, a subscription on t
 them and then follows every change. We only drive it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
 
-from django.db import connections
+from django.db import OperationalError, connections, transaction
+from django.db.backends.utils import CursorWrapper
+from psycopg.errors import QueryCanceled
 from psycopg.sql import SQL, Identifier, Literal
 
 from sharding import ownership
-from sharding.errors import MoveFailed
+from sharding.errors import MoveFailed, MoveOvertaken
 from sharding.models.moves import Move
 from sharding.models.owned import SlotOwner
 from sharding.moves import record
 from sharding.moves.servers import (
-    execute,
     one_lifetime,
     replication_address,
     rows,
@@ -32,8 +34,10 @@ __all__ = ["Progress", "Report", "announce", "catch_up", "copy", "drained", "req
 State = SlotOwner.State
 
 _NO_LAG = 0.2  # seconds in which the target must follow before writers are asked to wait
+_COPY_PAUSE = 0.1  # seconds between looks at how far it is: they cost the copy itself time
 _COPY_TIMEOUT = 7 * 24 * 3600.0
 _CATCH_UP_TIMEOUT = 24 * 3600.0
+_ERRORS = 10
 _CREATE_SLOT_TIMEOUT = 60  # seconds; it waits for every transaction that writes
 
 
@@ -50,7 +54,8 @@ Report = Callable[[Progress], None]
 
 
 def announce(move: Move) -> None:
-    """Let both sides know of the move, and wait until every process's map does."""
+    """Let both sides know of the move, prepare the source, and wait until every map knows too."""
+    started = monotonic()
     with ownership.changing(move.target) as cursor:
         allowed = [("", None), (State.IMPORTING, move.pk)]
         ownership.require(cursor, move.slots, allowed)
@@ -58,37 +63,41 @@ def announce(move: Move) -> None:
     with ownership.changing(move.source) as cursor:
         ownership.require(cursor, move.slots, [(State.OWNED, None), (State.OWNED, move.pk)])
         ownership.set_state(cursor, move.slots, State.OWNED, move=move.pk)
-    one_lifetime()
+    _prepare(move)
+    one_lifetime(since=started)
 
 
 def copy(move: Move, report: Report) -> None:
     """Copy the rows; over when every table follows the source. Raises MoveFailed."""
     name = record.name(move)
-    if not value(move.source, "SELECT true FROM pg_publication WHERE pubname = %s", [name]):
-        _create_publication(move)
-    if not value(move.source, _HAS_SLOT, [name]):
-        _create_slot(move)
+    _prepare(move)
     if not value(move.target, _HAS_SUBSCRIPTION, [name]):
         _create_subscription(move)
-    total = _estimate(move)
+    total, errors = _estimate(move), _Errors(move)
 
     def ready() -> bool:
-        require_healthy(move)
+        errors.require_few()
         states = [state for (state,) in rows(move.target, _TABLE_STATES, [name])]
         report(Progress("copying", min(_copied(move), total), total))
         return bool(states) and all(state == "r" for state in states)
 
-    wait_for(ready, "the rows to be copied", timeout=_COPY_TIMEOUT, pause=0.02)
+    wait_for(ready, "the rows to be copied", timeout=_COPY_TIMEOUT, pause=_COPY_PAUSE)
 
 
 def catch_up(move: Move, report: Report) -> None:
     """Wait until the target follows within a moment. Raises MoveFailed."""
 
+    errors = _Errors(move)
+
     def close() -> bool:
-        require_healthy(move)
         started = monotonic()
         lsn = _current_lsn(move)
-        wait_for(lambda: _has_applied(move, lsn), "the target to follow", timeout=3600)
+
+        def here() -> bool:
+            errors.require_few()
+            return _has_applied(move, lsn)
+
+        wait_for(here, "the target to follow", timeout=_CATCH_UP_TIMEOUT)
         report(Progress(f"catching up, {monotonic() - started:.2f} s behind"))
         return monotonic() - started < _NO_LAG
 
@@ -120,14 +129,30 @@ def require_healthy(move: Move) -> None:
             f"was too far behind for its max_slot_wal_keep_size. Abort the move, raise that "
             f"setting, and begin again."
         )
-    enabled = value(
-        move.target, "SELECT subenabled FROM pg_subscription WHERE subname = %s", [name]
-    )
-    if enabled is False:
-        raise MoveFailed(
-            f"{move.target} could not apply a change and disabled the subscription {name}; its log "
-            f"says why. Abort the move, remove the cause, and begin again."
+
+
+class _Errors:
+    """Counts the subscription's errors from now on. A few are those of a server that restarts."""
+
+    def __init__(self, move: Move) -> None:
+        self.move = move
+        self.before = self._count()
+
+    def require_few(self) -> None:
+        """Raise MoveFailed when the target cannot apply what the source sends."""
+        require_healthy(self.move)
+        if self._count() - self.before > _ERRORS:
+            raise MoveFailed(
+                f"{self.move.target} fails again and again to apply what {self.move.source} sends; "
+                f"its log says why. Abort the move, remove the cause, and begin again."
+            )
+
+    def _count(self) -> int:
+        query = (
+            "SELECT apply_error_count + sync_error_count FROM pg_stat_subscription_stats"
+            " WHERE subname = %s"
         )
+        return value(self.move.target, query, [record.name(self.move)]) or 0
 
 
 _HAS_SLOT = (
@@ -143,47 +168,74 @@ _TABLE_STATES = (
 )
 
 
+def _prepare(move: Move) -> None:
+    """Make on the source what it lacks: nothing is copied by that yet."""
+    name = record.name(move)
+    if not value(move.source, "SELECT true FROM pg_publication WHERE pubname = %s", [name]):
+        _create_publication(move)
+    if not value(move.source, _HAS_SLOT, [name]):
+        _create_slot(move)
+
+
 def _create_publication(move: Move) -> None:
     parts = [
         SQL("{} WHERE ({})").format(table.sql, in_slots(table.slot, move.slots))
         for table in tables()
     ]
-    execute(
-        move.source,
-        # A TRUNCATE knows no filter and would empty the target.
-        SQL("CREATE PUBLICATION {} FOR TABLE {} WITH (publish = 'insert, update, delete')").format(
-            Identifier(record.name(move)), SQL(", ").join(parts)
-        ),
-    )
+    # A TRUNCATE knows no filter and would empty the target.
+    statement = SQL(
+        "CREATE PUBLICATION {} FOR TABLE {} WITH (publish = 'insert, update, delete')"
+    ).format(Identifier(record.name(move)), SQL(", ").join(parts))
+    with _while_under_way(move, move.source, State.OWNED) as cursor:
+        cursor.execute(statement)
 
 
 def _create_slot(move: Move) -> None:
-    with connections[move.source].cursor() as cursor:
-        cursor.execute(f"SET statement_timeout = '{_CREATE_SLOT_TIMEOUT}s'")
-        try:
+    try:
+        with _while_under_way(move, move.source, State.OWNED) as cursor:
+            cursor.execute(f"SET LOCAL statement_timeout = '{_CREATE_SLOT_TIMEOUT}s'")
             cursor.execute(
                 "SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", [record.name(move)]
             )
-        finally:
-            cursor.execute("RESET statement_timeout")
+    except OperationalError as error:
+        if not isinstance(error.__cause__, QueryCanceled):
+            raise
+        raise MoveFailed(
+            f"Transactions that write on {move.source}, in any database of that server, did not "
+            f"end in {_CREATE_SLOT_TIMEOUT} s (pg_stat_activity, pg_prepared_xacts). When they "
+            f"have ended: `manage.py shards move --resume`."
+        ) from error
 
 
 def _create_subscription(move: Move) -> None:
     name = Identifier(record.name(move))
     statement = SQL(
         "CREATE SUBSCRIPTION {name} CONNECTION {address} PUBLICATION {name} WITH"
-        " (create_slot = false, slot_name = {slot}, copy_data = true, binary = true,"
-        " disable_on_error = true)"
+        " (create_slot = false, slot_name = {slot}, copy_data = true, binary = true)"
     ).format(
         name=name,
         address=Literal(replication_address(move.source)),
         slot=Literal(record.name(move)),
     )
     connection = connections[move.target]
-    connection.ensure_connection()
-    # Not through Django's cursor, which may log it: there is a password in it.
-    with connection.wrap_database_errors:
+    with (
+        _while_under_way(move, move.target, State.IMPORTING),
+        connection.wrap_database_errors,
+    ):
+        # Not through Django's cursor, which may log it: there is a password in it.
         connection.connection.execute(statement)
+
+
+@contextmanager
+def _while_under_way(move: Move, alias: str, state: str) -> Iterator[CursorWrapper]:
+    """A transaction in which the shard holds on to its part in the move.
+
+    A mover that wakes after the move's end finds that out here. Raises MoveOvertaken.
+    """
+    with transaction.atomic(using=alias, durable=True), connections[alias].cursor() as cursor:
+        cursor.execute("LOCK TABLE sharding_slotowner IN SHARE MODE")
+        ownership.require(cursor, move.slots, [(state, move.pk)])
+        yield cursor
 
 
 def _estimate(move: Move) -> int:
@@ -231,13 +283,17 @@ def _flush(alias: str) -> None:
 
 
 def _has_applied(move: Move, lsn: str) -> bool:
-    return bool(
-        value(
-            move.source,
-            # A role that may not see the other's activity waits for what is confirmed instead.
-            "SELECT greatest(replay_lsn, confirmed_flush_lsn) >= %s::pg_lsn"
-            " FROM pg_replication_slots LEFT JOIN pg_stat_replication ON pid = active_pid"
-            " WHERE slot_name = %s",
-            [lsn, record.name(move)],
-        )
+    found = rows(
+        move.source,
+        # A role that may not see the other's activity waits for what is confirmed instead.
+        "SELECT greatest(replay_lsn, confirmed_flush_lsn) >= %s::pg_lsn"
+        " FROM pg_replication_slots LEFT JOIN pg_stat_replication ON pid = active_pid"
+        " WHERE slot_name = %s",
+        [lsn, record.name(move)],
     )
+    if not found:
+        raise MoveOvertaken(
+            f"The replication slot of {move} is gone from {move.source}: somebody ended the move, "
+            f"or dropped it. See `manage.py shards status`; the move can be aborted."
+        )
+    return bool(found[0][0])

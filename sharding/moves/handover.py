@@ -17,15 +17,16 @@ from sharding.models.owned import SlotOwner
 from sharding.moves import record
 from sharding.moves.copying import Progress, Report, drained
 from sharding.moves.servers import execute, one_lifetime, value, wait_for
+from sharding.moves.verifying import verify
 from sharding.signals import slots_arrived
 
 __all__ = [
     "TooSlow",
-    "drop_subscription",
     "gave_up",
     "give_up",
     "hold",
     "let_go",
+    "receive_rest",
     "take_over",
     "unsubscribe",
 ]
@@ -94,25 +95,20 @@ def gave_up(move: Move) -> bool:
     )
 
 
-def drop_subscription(move: Move, report: Report) -> None:
-    """Wait until the target has everything once more, and end the replication.
+def receive_rest(move: Move, report: Report) -> None:
+    """Wait until the target has everything once more, now that nothing can be added.
 
     What slipped in after a fence that expired arrives here too.
     """
     name = record.name(move)
-    found = value(
-        move.target,
-        "SELECT subslotname IS NOT NULL FROM pg_subscription WHERE subname = %s",
-        [name],
-    )
-    if found:  # else a mover before us had waited already
-        enabled = SQL("ALTER SUBSCRIPTION {} ENABLE").format(Identifier(name))
-        execute(move.target, enabled)
-        report(Progress("waiting for the last writers"))
-        _wait_for_writers(move, timeout=_FOREVER)
-        report(Progress("waiting for the last changes"))
-        drained(move, timeout=_FOREVER)
-    unsubscribe(move)
+    if not value(move.target, "SELECT true FROM pg_subscription WHERE subname = %s", [name]):
+        verify(move, report)  # dropped by hand; it may have been complete
+        return
+    execute(move.target, SQL("ALTER SUBSCRIPTION {} ENABLE").format(Identifier(name)))
+    report(Progress("waiting for the last writers"))
+    _wait_for_writers(move, timeout=_FOREVER)
+    report(Progress("waiting for the last changes"))
+    drained(move, timeout=_FOREVER)
 
 
 def unsubscribe(move: Move) -> None:
@@ -129,18 +125,21 @@ def unsubscribe(move: Move) -> None:
 
 
 def take_over(move: Move) -> None:
-    """Wait until every process knows the new map, then let the target take writes."""
-    one_lifetime()
+    """End the replication and let the target take writes, once every process knows the new map."""
+    started = monotonic()
+    unsubscribe(move)
     with ownership.changing(move.target) as cursor:
         states = ownership.require(
             cursor, move.slots, [(State.IMPORTING, move.pk), (State.OWNED, None)]
         )
         if State.IMPORTING not in states:
             return
-        ownership.claim(cursor, move.slots)
+        # First, because it takes a while, and writers wait for the end of this.
         slots_arrived.send(
             Move, alias=move.target, source=move.source, slots=frozenset(move.slots), cursor=cursor
         )
+        one_lifetime(since=started)
+        ownership.claim(cursor, move.slots)
 
 
 def _wait_for_writers(move: Move, *, timeout: float) -> None:

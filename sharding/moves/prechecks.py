@@ -30,7 +30,7 @@ def problems(source: str, target: str, slots: Collection[int]) -> list[str]:
     """Return what stands in the way of a move; later checks wait for those they build upon."""
     if found := [*_request(source, target, slots), *_through_pooler(), *_other_move()]:
         return found
-    for checks in (_REACHABLE, _SET_UP, _READY):
+    for checks in (_REACHABLE, _ITSELF, _SET_UP, _READY):
         for check in checks:
             found += check(source, target, slots)
         if found:
@@ -291,7 +291,8 @@ _OLD_WRITERS = """
 Check = Callable[[str, str, Collection[int]], Problems]
 
 _REACHABLE: tuple[Check, ...] = (_answers,)
-_SET_UP: tuple[Check, ...] = (_is_itself, _two_servers, _migrations)
+_ITSELF: tuple[Check, ...] = (_is_itself,)
+_SET_UP: tuple[Check, ...] = (_two_servers, _migrations)
 _READY: tuple[Check, ...] = (
     _wal_level,
     _wal_limit,

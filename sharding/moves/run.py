@@ -5,7 +5,7 @@ from contextlib import contextmanager, suppress
 
 from django.db import DatabaseError, connections
 
-from sharding import conf, slot_cache
+from sharding import conf
 from sharding.errors import MoveFailed, MoveOvertaken, MoveRefused
 from sharding.models.moves import Move
 from sharding.moves import cleaning, copying, handover, prechecks, record, verifying
@@ -39,14 +39,14 @@ def run(move: Move, report: Report) -> None:
     """
     try:
         while move.state not in record.ENDED:
-            report(Progress(move.state))
+            report(Progress(State(move.state).value))
             _STEPS[State(move.state)](move, report)
     except (MoveFailed, DatabaseError) as error:
-        if not isinstance(error, MoveOvertaken):
+        if isinstance(error, MoveOvertaken):
+            _tidy(move)
+        else:
             _note(move, error)
         raise
-    finally:
-        slot_cache.clear()
 
 
 def resume() -> Move:
@@ -127,7 +127,7 @@ def _fenced(move: Move, report: Report) -> None:
 
 
 def _moved(move: Move, report: Report) -> None:
-    handover.drop_subscription(move, report)
+    handover.receive_rest(move, report)
     record.advance(move, State.SWITCHED)
 
 
@@ -163,6 +163,11 @@ _STEPS: dict[Move.State, Callable[[Move, Report], None]] = {
     State.OWNED: _owned,
     State.ABORTING: _aborting,
 }
+
+
+def _tidy(move: Move) -> None:
+    if Move.objects.filter(pk=move.pk, state__in=record.ENDED).exists():
+        cleaning.tidy(move)
 
 
 def _note(move: Move, error: Exception) -> None:

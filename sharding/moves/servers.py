@@ -16,7 +16,7 @@ __all__ = ["execute", "one_lifetime", "replication_address", "rows", "value", "w
 _Result = TypeVar("_Result")
 
 _PAUSE = 0.005  # seconds
-_MARGIN = 1.1  # of a lifetime: between looking at the map and using it, a little time passes
+_MARGIN = 0.1  # seconds: between looking at the map and using it, a little time passes
 
 
 def execute(alias: str, statement: str | Composable, parameters: Sequence[Any] = ()) -> int:
@@ -51,9 +51,9 @@ def wait_for(
     return result
 
 
-def one_lifetime() -> None:
-    """Wait until every process knows the map as it is now."""
-    sleep(conf.map_lifetime() * _MARGIN)
+def one_lifetime(*, since: float) -> None:
+    """Wait until every process knows the map as it was at a time of the monotonic clock."""
+    sleep(max(since + conf.map_lifetime() + _MARGIN - monotonic(), 0))
 
 
 def replication_address(alias: str) -> str:

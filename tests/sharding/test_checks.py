@@ -14,10 +14,14 @@ from django.db.models.functions import Lower
 from django.test import SimpleTestCase, TestCase, override_settings
 from django.test.utils import CaptureQueriesContext, isolate_apps
 
+from sharding import fence, identity
 from sharding.checks import check_models, check_settings, check_stored_slot_map
-from sharding.models import ShardedManager, ShardedModel
+from sharding.errors import WrongDatabase
+from sharding.models import Shard, ShardedManager, ShardedModel
 from sharding.router import DatabaseRouter
-from tests.outage import scratch_databases
+from sharding.shard_checks import check_shards
+from tests.outage import disconnect, pointed_to, scratch_databases
+from tests.support import hand_over
 
 
 class OwnRouter(DatabaseRouter):
@@ -428,3 +432,68 @@ class ModelsTests(CheckTestCase):
         self.assertIsInstance(Item._base_manager, ShardedManager)
         self.assertEqual(Item._meta.original_attrs["base_manager_name"], "objects")
         self.assertFound()
+
+
+class ShardChecksTests(SimpleTestCase):
+    databases = "__all__"
+
+    def assertFound(self, *ids: str) -> None:
+        self.assertEqual([each.id for each in check_shards(databases=["shard_1"])], [*ids])
+
+    def identity(self, statement: str) -> None:
+        with connections["shard_1"].cursor() as cursor:
+            cursor.execute(statement)
+
+    def test_all_is_well(self) -> None:
+        self.assertFound()
+        self.assertEqual(check_shards(databases=None), [])
+        self.assertEqual(check_shards(databases=["default"]), [])
+
+    def test_e011_another_shard_s_server(self) -> None:
+        self.addCleanup(self.identity, "UPDATE sharding_identity SET alias = 'shard_1'")
+        self.identity("UPDATE sharding_identity SET alias = 'shard_7'")
+        self.assertFound("sharding.E011")
+
+    def test_e011_another_installation(self) -> None:
+        with connections["default"].cursor() as cursor:
+            cursor.execute("SELECT id FROM sharding_cluster")
+            (cluster,) = cursor.fetchone()
+        self.addCleanup(self.identity, f"UPDATE sharding_identity SET cluster = '{cluster}'")
+        self.identity("UPDATE sharding_identity SET cluster = gen_random_uuid()")
+        self.assertFound("sharding.E011")
+        disconnect("shard_1")
+        identity._right.clear()
+        with self.assertRaisesMessage(WrongDatabase, "belongs to another installation"):
+            connections["shard_1"].ensure_connection()
+        with identity.unchecked():
+            connections["shard_1"].ensure_connection()
+
+    def test_e011_an_old_backup(self) -> None:
+        self.addCleanup(hand_over, [5], "shard_2", "shard_1")
+        hand_over([5], "shard_1", "shard_2")
+        self.assertIn("older than the last move", check_shards(databases=["shard_1"])[0].msg)
+
+    def test_e012_the_guard(self) -> None:
+        with connections["shard_1"].cursor() as cursor:
+            cursor.execute("DROP TRIGGER sharding_guard_delete ON users_activity")
+            self.assertFound("sharding.E012")
+            fence.install(cursor)
+            self.assertFound()
+
+    def test_e013_a_table_with_parts(self) -> None:
+        self.addCleanup(self.identity, "DROP TABLE part")
+        self.identity("CREATE TABLE part () INHERITS (users_activity)")
+        self.assertFound("sharding.E013")
+
+    def test_an_empty_server_in_place_of_one_that_was_lost(self) -> None:
+        # The clones of parallel tests are made before the shards are set up.
+        Shard.objects.get_or_create(alias="shard_1")
+        schema = {"OPTIONS": {**connections["shard_1"].settings_dict["OPTIONS"]}}
+        schema["OPTIONS"]["options"] = "-c search_path=lost"
+        self.addCleanup(self.identity, "DROP SCHEMA lost CASCADE")
+        self.identity("CREATE SCHEMA lost")
+        with (
+            pointed_to({"shard_1": schema}),
+            self.assertRaisesMessage(WrongDatabase, "knows nothing of them. Restore its backup"),
+        ):
+            call_command("migrate", database="shard_1", verbosity=0)

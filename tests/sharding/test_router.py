@@ -26,6 +26,7 @@ SHARDED = {
     "users.Activity": SHARDS,
     # Without a key: each of these databases has its own.
     "users.ProfileChange": SHARDS,
+    "analytics.SyncArrival": SHARDS,
     "sharding.Identity": SHARDS,
     "sharding.SlotOwner": SHARDS,
     "analytics.SyncPosition": {"default", *SHARDS},

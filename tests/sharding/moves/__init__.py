@@ -1,0 +1,1 @@
+"""Moving slots: on servers of its own, which may be killed."""

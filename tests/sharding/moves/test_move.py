@@ -1,0 +1,130 @@
+"""A move from its beginning to its end, given up on its way, and done again from every state."""
+
+from django.db import connections
+from django.db.models import Sum
+
+from sharding import slot_cache
+from sharding.errors import MoveOvertaken, MoveRefused, SlotMoved
+from sharding.models import Move
+from sharding.moves import record, run
+from sharding.moves.copying import Progress
+from tests.sharding.moves.support import SLOTS, MovesTestCase, owners_of, quiet, user_id
+from users.models import Activity, Profile
+
+BEFORE = ("planned", "copying", "catching up", "verified", "fenced")
+AFTER = ("moved", "switched", "owned")
+
+
+class MoveTests(MovesTestCase):
+    def step(self, move: Move, until: str) -> None:
+        """Take a move to a state, and stop there as by a crash."""
+        while move.state != until:
+            run._STEPS[Move.State(move.state)](move, quiet)
+
+    def test_a_whole_move(self) -> None:
+        seen: list[str] = []
+
+        def look(progress: Progress) -> None:
+            if progress.text in (*BEFORE, *AFTER) and progress.text not in seen:
+                seen.append(progress.text)
+                self.assertWhole()
+                for slot in SLOTS:
+                    self.assertLessEqual(len(owners_of(slot)), 1)
+
+        move = self.move(report=look)
+        self.assertEqual(seen, [*BEFORE, *AFTER])
+        self.assertEqual((move.state, move.rows), ("cleaned", 24))
+        self.assertWhole()
+        self.assertNothingLeft(owner="shard_2")
+        self.assertEqual(Profile.objects.using("shard_2").filter(pk=user_id(10)).count(), 1)
+        self.assertEqual(Profile.objects.using("shard_1").filter(pk=user_id(10)).count(), 0)
+
+    def test_there_and_back(self) -> None:
+        self.move()
+        run.run(run.begin("shard_2", "shard_1", SLOTS), quiet)
+        self.assertWhole()
+        self.assertNothingLeft(owner="shard_1")
+
+    def test_gone_on_with_from_every_state(self) -> None:
+        move = self.begin()
+        for state in (*BEFORE[1:], *AFTER):
+            # Once as far as it goes, and then as a process that knows nothing of it.
+            self.step(move, state)
+            self.assertWhole()
+            move = run.resume()
+        run.run(move, quiet)
+        self.assertWhole()
+        self.assertNothingLeft(owner="shard_2")
+
+    def test_given_up_in_every_state_before_the_point_of_no_return(self) -> None:
+        for state in BEFORE:
+            with self.subTest(state):
+                move = self.begin()
+                self.step(move, state)
+                run.abort(run.resume(), quiet)
+                self.assertWhole()
+                self.assertNothingLeft(owner="shard_1")
+
+    def test_not_given_up_after_it(self) -> None:
+        move = self.begin()
+        self.step(move, "moved")
+        with self.assertRaisesMessage(MoveRefused, "the only way is forward"):
+            run.abort(run.resume(), quiet)
+        run.run(run.resume(), quiet)
+        self.assertNothingLeft(owner="shard_2")
+
+    def test_a_mover_that_sleeps_changes_nothing_when_it_wakes(self) -> None:
+        for state in (*BEFORE, *AFTER):
+            with self.subTest(state):
+                move = self.begin()
+                self.step(move, state)
+                sleeping = Move.objects.get(pk=move.pk)
+                run.run(move, quiet)
+                with self.assertRaises((MoveOvertaken, SlotMoved)):
+                    run.run(sleeping, quiet)
+                self.assertEqual(Move.objects.get(pk=move.pk).state, "cleaned")
+                self.assertWhole()
+                self.assertNothingLeft(owner="shard_2")
+                run.run(run.begin("shard_2", "shard_1", SLOTS), quiet)
+
+    def test_changes_during_the_copy_arrive(self) -> None:
+        key = user_id(11)
+
+        def change(progress: Progress) -> None:
+            if progress.text == "catching up":
+                Profile.objects.filter(user_id=key).update(bio="changed")
+                Profile.objects.filter(user_id=user_id(12)).delete()
+                Profile.objects.create(user_id=user_id(13, 7))
+                Activity.objects.filter(profile=key).update(amount=5)
+
+        self.move(report=change)
+        self.assertEqual(Profile.objects.get(user_id=key).bio, "changed")
+        self.assertFalse(Profile.objects.filter(user_id=user_id(12)).exists())
+        self.assertTrue(Profile.objects.filter(user_id=user_id(13, 7)).exists())
+        amounts = Activity.objects.across_shards().filter(amount=5)
+        self.assertEqual(amounts.aggregate(Sum("amount"))["amount__sum"], 10)
+        self.assertNothingLeft(owner="shard_2")
+
+    def test_a_truncate_would_pass_by_the_copy(self) -> None:
+        move = self.begin()
+        self.step(move, "copying")
+        with self.assertRaises(SlotMoved), connections["shard_1"].cursor() as cursor:
+            cursor.execute("TRUNCATE users_profile CASCADE")
+        run.abort(move, quiet)
+        self.assertWhole()
+
+    def test_only_one_at_a_time(self) -> None:
+        move = self.begin()
+        with self.assertRaisesMessage(MoveRefused, "is not finished"):
+            self.begin([20])
+        with self.assertRaisesMessage(MoveRefused, "is not finished"):
+            record.create("shard_1", "shard_2", [20])
+        run.abort(move, quiet)
+
+    def test_the_map_says_what_does_not_count(self) -> None:
+        move = self.begin()
+        self.assertEqual(slot_cache.renew().hidden, {"shard_2": frozenset(SLOTS)})
+        self.step(move, "switched")
+        self.assertEqual(slot_cache.renew().hidden, {"shard_1": frozenset(SLOTS)})
+        run.run(move, quiet)
+        self.assertEqual(slot_cache.renew().hidden, {})

@@ -1,11 +1,12 @@
 """/healthz and /readyz: what load balancers and orchestrators ask."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from asgiref.sync import sync_to_async
 from django.db import connections
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.utils.deprecation import MiddlewareMixin
 
 from sharding import conf
 from sharding.health import unreachable
@@ -32,25 +33,17 @@ def readyz(request: HttpRequest) -> HttpResponse:
 PROBES: dict[str, Callable[[HttpRequest], HttpResponse]] = {"/healthz": healthz, "/readyz": readyz}
 
 
-class ProbesMiddleware:
+class ProbesMiddleware(MiddlewareMixin):
     """Answers probes before anything looks at them: they come by IP address and without TLS.
 
     What compares the host with ALLOWED_HOSTS would refuse them, and a redirect to https is no
     answer. They depend on neither.
     """
 
-    sync_capable = True
-    async_capable = True
-
-    def __init__(
-        self, get_response: Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
-    ) -> None:
-        self.get_response: Any = get_response
-        self.is_async = iscoroutinefunction(get_response)
-        if self.is_async:
-            markcoroutinefunction(self)
+    async_mode: bool  # which the types of Django do not know
+    get_response: Any
 
     def __call__(self, request: HttpRequest) -> Any:
         if probe := PROBES.get(request.path_info):
-            return sync_to_async(probe)(request) if self.is_async else probe(request)
+            return sync_to_async(probe)(request) if self.async_mode else probe(request)
         return self.get_response(request)

@@ -3,14 +3,14 @@ took, and what it asked of which database."""
 
 import logging
 import re
-from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
 from uuid import uuid4
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest, HttpResponseBase
+from django.utils.deprecation import MiddlewareMixin
 
 from config.logs import current_request
 from config.metrics import instruments
@@ -24,38 +24,29 @@ _HEADER = "X-Request-ID"
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _PROBES = ("/healthz", "/readyz", "/metrics")  # every few seconds: only what fails is worth a line
 
-# Alias -> queries and seconds, for the request that is being answered.
-_asked: ContextVar[dict[str, list[float]] | None] = ContextVar("asked", default=None)
 
-
-class RequestsMiddleware:
+class RequestsMiddleware(MiddlewareMixin):
     """Stands before all others, so that it sees what they answer too.
 
     An id that a proxy has given in X-Request-ID is kept.
     """
 
-    sync_capable = True
-    async_capable = True
+    async_mode: bool  # which the types of Django do not know
+    get_response: Any
 
-    def __init__(
-        self, get_response: Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
-    ) -> None:
-        self.get_response: Any = get_response
-        self.is_async = iscoroutinefunction(get_response)
-        if self.is_async:
-            markcoroutinefunction(self)
-        observing.observe(_count)
+    def __init__(self, get_response: Any) -> None:
+        super().__init__(get_response)
         instruments.connect()
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
-        if self.is_async:
+        if self.async_mode:
             return self._respond(request)
-        with _Noted(request) as noted:
+        with _noted(request) as noted:
             noted.response = self.get_response(request)
             return noted.response
 
     async def _respond(self, request: HttpRequest) -> HttpResponseBase:
-        with _Noted(request) as noted:
+        with _noted(request) as noted:
             noted.response = await self.get_response(request)
             return noted.response
 
@@ -70,29 +61,24 @@ class _Noted:
         self.id = given if _ID.fullmatch(given) else uuid4().hex
         self.request = request
         request.id = self.id  # type: ignore[attr-defined]
-        self.asked: dict[str, list[float]] = {}
-
-    def __enter__(self) -> "_Noted":
+        self.asked: observing.Tally = {}
         self.start = perf_counter()
-        self.tokens = current_request.set(self.id), _asked.set(self.asked)
-        return self
 
-    def __exit__(self, *error: object) -> None:
+    def finish(self) -> None:
+        """Note how it ended: by a response, or by an error."""
         seconds = perf_counter() - self.start
         if self.response is not None:
             self.response.headers[_HEADER] = self.id
         status = self.response.status_code if self.response is not None else 500
         instruments.request(self.request, status, seconds)
         self._log(status, seconds)
-        current_request.reset(self.tokens[0])
-        _asked.reset(self.tokens[1])
 
     def _log(self, status: int, seconds: float) -> None:
         method, path = self.request.method, self.request.path
         level = logging.DEBUG if path in _PROBES and status < 400 else logging.INFO
         databases = {
-            conf.label(alias): {"queries": int(number), "ms": round(took * 1000, 1)}
-            for alias, (number, took) in self.asked.items()
+            conf.label(alias): {"queries": each.queries, "ms": round(each.seconds * 1000, 1)}
+            for alias, each in self.asked.items()
         }
         # The path alone: what stands behind ? may be private.
         fields: dict[str, Any] = {"method": method, "path": path, "status": status}
@@ -100,8 +86,13 @@ class _Noted:
         logger.log(level, "%s %s %d", method, path, status, extra=fields)
 
 
-def _count(alias: str, kind: str, seconds: float) -> None:
-    if (asked := _asked.get()) is not None:
-        counted = asked.setdefault(alias, [0, 0.0])
-        counted[0] += 1
-        counted[1] += seconds
+@contextmanager
+def _noted(request: HttpRequest) -> Iterator[_Noted]:
+    noted = _Noted(request)
+    token = current_request.set(noted.id)
+    try:
+        with observing.tallying(noted.asked):
+            yield noted
+    finally:
+        noted.finish()
+        current_request.reset(token)

@@ -1,42 +1,32 @@
 """Which database a request works on, held to it, and told to those who develop."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from typing import Any, cast
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
+from django.utils.deprecation import MiddlewareMixin
 from django.utils.functional import SimpleLazyObject
 
 from sharding import conf
-from sharding.observing import observe
-from sharding.scope import Scope, authenticating, entered, note
+from sharding.scope import Scope, authenticating, entered
 
 __all__ = ["DatabaseSelectionMiddleware", "get_request_database"]
 
 
-class DatabaseSelectionMiddleware:
+class DatabaseSelectionMiddleware(MiddlewareMixin):
     """Sets `request.database`, the alias of the database that the request works on.
 
     A request for analytics that asks another database is refused, see `sharding.scope`; who sent it
     may be looked up all the same. Stands after Django's AuthenticationMiddleware.
     """
 
-    sync_capable = True
-    async_capable = True
-
-    def __init__(
-        self, get_response: Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
-    ) -> None:
-        self.get_response: Any = get_response
-        self.is_async = iscoroutinefunction(get_response)
-        if self.is_async:
-            markcoroutinefunction(self)
-        observe(note)
+    async_mode: bool  # which the types of Django do not know
+    get_response: Any
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         scope = _prepare(request)
-        if self.is_async:
+        if self.async_mode:
             return self._respond(request, scope)
         with entered(scope):
             response = self.get_response(request)

@@ -1,19 +1,34 @@
 """Statements and pools as they are measured: by which database, and as part of what.
 
-Whoever counts them, for a log or for metrics, registers a function; without one nothing is
-measured. By functions, not by Django's signals: this runs with every statement.
+Metrics register a function; a request keeps a tally. Without either nothing is measured. By
+functions, not by Django's signals: this runs with every statement.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
 from django.db.backends.utils import CursorWrapper
 from psycopg_pool import ConnectionPool
 
-__all__ = ["FAN_OUT", "KEYED", "UNSHARDED", "ObservedCursor", "Observer", "fanning_out", "observe"]
+__all__ = [
+    "FAN_OUT",
+    "KEYED",
+    "UNSHARDED",
+    "ObservedCursor",
+    "Observer",
+    "Tally",
+    "Timing",
+    "fanning_out",
+    "note",
+    "note_pool",
+    "observe",
+    "observe_pools",
+    "tallying",
+]
 
 KEYED = "keyed"  # one shard, by a key or by name
 FAN_OUT = "fan-out"  # one of several shards that are asked the same
@@ -24,11 +39,23 @@ Observer = Callable[[str, str, float], None]
 # Takes alias, and how many connections are in use, idle and waited for in this process.
 PoolObserver = Callable[[str, int, int, int], None]
 
+
+@dataclass
+class Timing:
+    """How many statements were sent to a database, and the seconds that they took."""
+
+    queries: int = 0
+    seconds: float = 0.0
+
+
+Tally = dict[str, Timing]  # by alias
+
 _SHARD = "shard_"  # how conf.shards() knows them too
 
 _observers: list[Observer] = []
 _pool_observers: list[PoolObserver] = []
 _fanning_out: ContextVar[bool] = ContextVar("fanning_out", default=False)
+_tallies: ContextVar[tuple[Tally, ...]] = ContextVar("tallies", default=())
 
 
 def observe(observer: Observer) -> None:
@@ -43,10 +70,24 @@ def observe_pools(observer: PoolObserver) -> None:
         _pool_observers.append(observer)
 
 
+@contextmanager
+def tallying(tally: Tally) -> Iterator[None]:
+    """Count the statements of the block in `tally`, as well as in those of the blocks around."""
+    token = _tallies.set((*_tallies.get(), tally))
+    try:
+        yield
+    finally:
+        _tallies.reset(token)
+
+
 def note(alias: str, seconds: float, *, kind: str = "") -> None:
-    """Tell the observers of one statement."""
+    """Tell the observers of one statement, and count it in the tallies."""
     for observer in _observers:
         observer(alias, kind or _kind(alias), seconds)
+    for tally in _tallies.get():
+        timing = tally.setdefault(alias, Timing())
+        timing.queries += 1
+        timing.seconds += seconds
 
 
 def note_pool(alias: str, pool: ConnectionPool[Any]) -> None:
@@ -78,7 +119,7 @@ class ObservedCursor(CursorWrapper):
     """Django's cursor, whose statements are noted."""
 
     def _execute(self, sql: Any, params: Any, *ignored: Any) -> Any:
-        if not _observers:
+        if not (_observers or _tallies.get()):
             return super()._execute(sql, params, *ignored)
         start = perf_counter()
         try:
@@ -87,7 +128,7 @@ class ObservedCursor(CursorWrapper):
             note(self.db.alias, perf_counter() - start)
 
     def _executemany(self, sql: Any, param_list: Any, *ignored: Any) -> Any:
-        if not _observers:
+        if not (_observers or _tallies.get()):
             return super()._executemany(sql, param_list, *ignored)
         start = perf_counter()
         try:

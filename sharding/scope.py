@@ -12,18 +12,11 @@ from dataclasses import dataclass, field
 
 from sharding import conf
 from sharding.errors import OutsideAnalytics
+from sharding.observing import Tally, tallying
 
-__all__ = ["Scope", "authenticating", "check", "entered", "note"]
+__all__ = ["Scope", "authenticating", "check", "entered"]
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class Timing:
-    """How many statements were sent to a database, and the seconds that they took."""
-
-    queries: int = 0
-    seconds: float = 0.0
 
 
 @dataclass
@@ -32,7 +25,7 @@ class Scope:
 
     path: str
     reports: bool = False
-    timings: dict[str, Timing] = field(default_factory=dict)
+    timings: Tally = field(default_factory=dict)
 
 
 _scope: ContextVar[Scope | None] = ContextVar("scope", default=None)
@@ -44,7 +37,8 @@ def entered(scope: Scope) -> Iterator[None]:
     """Make the block a part of the request."""
     token = _scope.set(scope)
     try:
-        yield
+        with tallying(scope.timings):
+            yield
     finally:
         _scope.reset(token)
 
@@ -78,11 +72,3 @@ def check(alias: str) -> None:
     if conf.analytics_strict():
         raise error
     logger.warning("%s", error)
-
-
-def note(alias: str, kind: str, seconds: float) -> None:
-    """Count a statement of the request; an observer, see `sharding.observing`."""
-    if scope := _scope.get():
-        timing = scope.timings.setdefault(alias, Timing())
-        timing.queries += 1
-        timing.seconds += seconds

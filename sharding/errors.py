@@ -55,6 +55,8 @@ class SlotMoved(ShardingError, DatabaseError):
     came before it is undone: run the transaction again, as sharding.atomic(user_id).run() does.
     """
 
+    sqlstate = "SH001"  # of what the guard refuses
+
     def __init__(self, message: str, *, alias: str, slot: int | None) -> None:
         super().__init__(message)
         self.alias, self.slot = alias, slot

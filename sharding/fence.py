@@ -10,13 +10,14 @@ What the constants say is in the table of sharding.models.owned; sharding.owners
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from django.db.backends.utils import CursorWrapper
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
+from sharding.errors import SlotMoved
 from sharding.hashing import SLOTS
 from sharding.slot_sql import slot_of
 from sharding.tables import Table, tables
@@ -24,7 +25,6 @@ from sharding.tables import Table, tables
 __all__ = [
     "CLEANING",
     "CLEANING_MOVE",
-    "REFUSED",
     "Ownership",
     "body",
     "guarded_columns",
@@ -35,7 +35,6 @@ __all__ = [
     "writers",
 ]
 
-REFUSED = "SH001"  # the SQLSTATE of what the guard refuses
 # While rows that were moved away are deleted, the first is "on" and the second the move's number:
 # a mover that wakes late must not delete what another move has brought since.
 CLEANING = "sharding.cleaning"
@@ -62,7 +61,7 @@ class Ownership:
     moved: frozenset[int] = frozenset()
     importing: frozenset[int] = frozenset()
     fenced_until: datetime | None = None
-    moving: frozenset[int] = field(default=frozenset())  # owned ones that are being copied
+    moving: frozenset[int] = frozenset()  # owned ones that are being copied
     move: int = 0  # of which slots are moved or importing
 
 
@@ -148,7 +147,7 @@ def body(column: str, ownership: Ownership) -> str:
         "which": Literal(CLEANING_MOVE),
         "move": Literal(str(ownership.move)),
         "states": _states(ownership),
-        "code": Literal(REFUSED),
+        "code": Literal(SlotMoved.sqlstate),
     }
     return _BODY.format(**parts).as_string()
 

@@ -33,8 +33,6 @@ _ASK_SILENT_AFTER = 2.0  # seconds
 # admin_shutdown, crash_shutdown, cannot_connect_now, too_many_connections
 _UNREACHABLE = {"57P01", "57P02", "57P03", "53300"}
 
-
-_REFUSED_BY_GUARD = "SH001"
 # Who an installation is and who owns which slot is no data: it survives `flush` and tests.
 _KEPT_BY_FLUSH = {
     f"sharding_{name}" for name in ("cluster", "identity", "move", "shard", "slot", "slotowner")
@@ -63,7 +61,7 @@ class NamingErrorWrapper(DatabaseErrorWrapper):
             self.wrapper.doubt()
             raise unavailable(self.wrapper.alias, reason=str(error)) from exc_value
         except DatabaseError:
-            if getattr(exc_value, "sqlstate", None) != _REFUSED_BY_GUARD:
+            if getattr(exc_value, "sqlstate", None) != SlotMoved.sqlstate:
                 raise
             raise _slot_moved(self.wrapper.alias, exc_value) from exc_value
 

@@ -7,13 +7,22 @@ from typing import Any
 
 from psycopg import Error, pq
 
-__all__ = ["NO_ANSWER", "TIMEOUT", "is_alive", "is_answer", "is_quiet", "refusal", "why"]
+__all__ = [
+    "NO_ANSWER",
+    "TIMEOUT",
+    "Selector",
+    "is_alive",
+    "is_answer",
+    "is_quiet",
+    "refusal",
+    "why",
+]
 
 TIMEOUT = 2  # seconds, the smallest that libpq knows
 NO_ANSWER = "its server does not answer"
 
-# poll() needs fewer system calls than epoll() for one socket.
-_Selector = getattr(selectors, "PollSelector", selectors.DefaultSelector)
+# poll() needs no system calls to set up and take down, epoll() a dozen for three connections.
+Selector = getattr(selectors, "PollSelector", selectors.DefaultSelector)
 
 
 def is_alive(connection: Any) -> bool:
@@ -32,7 +41,7 @@ def is_alive(connection: Any) -> bool:
 
 def is_quiet(connection: Any) -> bool:
     """Say whether nothing came in since the connection was used, as its end would have."""
-    with _Selector() as selector:
+    with Selector() as selector:
         selector.register(connection.pgconn.socket, EVENT_READ)
         return not selector.select(0)
 
@@ -65,7 +74,7 @@ def why(error: Error) -> str:
 def _answers(pgconn: "pq.abc.PGconn") -> bool:
     pgconn.send_query(b"")
     pgconn.flush()
-    with _Selector() as selector:
+    with Selector() as selector:
         selector.register(pgconn.socket, EVENT_READ)
         while selector.select(TIMEOUT):
             pgconn.consume_input()

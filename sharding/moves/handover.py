@@ -8,6 +8,7 @@ from datetime import timedelta
 from time import monotonic
 
 from django.db import connections
+from django.db.backends.utils import CursorWrapper
 from psycopg.sql import SQL, Identifier
 
 from sharding import fence, ownership
@@ -45,11 +46,7 @@ class TooSlow(MoveFailed):
 def hold(move: Move) -> None:
     """Fence the slots, and wait until the target has everything. Raises TooSlow."""
     with ownership.changing(move.source) as cursor:
-        states = ownership.require(
-            cursor,
-            move.slots,
-            [(State.OWNED, move.pk), (State.FENCED, move.pk), (State.MOVED, move.pk)],
-        )
+        states = _require(cursor, move, State.OWNED, State.FENCED, State.MOVED)
         if State.MOVED in states:
             return  # a mover before us went further than its record
         cursor.execute("SELECT clock_timestamp()")
@@ -67,11 +64,7 @@ def hold(move: Move) -> None:
 def let_go(move: Move) -> bool:
     """Take the fence away, if the source has not given the slots up yet; say whether it had not."""
     with ownership.changing(move.source) as cursor:
-        states = ownership.require(
-            cursor,
-            move.slots,
-            [(State.OWNED, move.pk), (State.FENCED, move.pk), (State.MOVED, move.pk)],
-        )
+        states = _require(cursor, move, State.OWNED, State.FENCED, State.MOVED)
         if State.MOVED in states:
             return False
         ownership.set_state(cursor, move.slots, State.OWNED, move=move.pk)
@@ -81,7 +74,7 @@ def let_go(move: Move) -> bool:
 def give_up(move: Move) -> None:
     """Let the source give the slots up for good."""
     with ownership.changing(move.source) as cursor:
-        ownership.require(cursor, move.slots, [(State.FENCED, move.pk), (State.MOVED, move.pk)])
+        _require(cursor, move, State.FENCED, State.MOVED)
         ownership.set_state(cursor, move.slots, State.MOVED, move=move.pk)
 
 
@@ -140,6 +133,10 @@ def take_over(move: Move) -> None:
         )
         one_lifetime(since=started)
         ownership.claim(cursor, move.slots)
+
+
+def _require(cursor: CursorWrapper, move: Move, *states: str) -> set[str]:
+    return ownership.require(cursor, move.slots, [(state, move.pk) for state in states])
 
 
 def _wait_for_writers(move: Move, *, timeout: float) -> None:

@@ -5,7 +5,6 @@ thread sends to every server and then waits for all sockets together: threads wo
 they gain on quick queries.
 """
 
-import selectors
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from selectors import EVENT_READ, EVENT_WRITE
@@ -20,6 +19,7 @@ from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
 
 from sharding import observing
+from sharding.backend.probing import Selector
 from sharding.errors import DatabaseUnavailable
 from sharding.orm.hidden import params_on
 
@@ -32,9 +32,6 @@ _CANCEL_TIMEOUT = 3.0  # seconds
 _CANCEL_PAUSE = 0.1  # seconds
 _CANCEL_ATTEMPTS = 30
 _FIRST_LOADED = 4  # rows
-
-# poll() needs no system calls to set up and take down, epoll() a dozen for three connections.
-_Selector = getattr(selectors, "PollSelector", selectors.DefaultSelector)
 
 
 def scatter(
@@ -108,7 +105,7 @@ def _cancel(connection: "Connection[Any]") -> None:
 def _has_ended(pgconn: "pq.abc.PGconn") -> bool:
     """Wait a moment for the rest of an answer, drop it, and say whether it was all."""
     pgconn.flush()
-    with _Selector() as selector:
+    with Selector() as selector:
         selector.register(pgconn.socket, EVENT_READ)
         selector.select(_CANCEL_PAUSE)
     pgconn.consume_input()
@@ -179,7 +176,7 @@ def _absent_if(partial: bool, alias: str, missing: set[str]) -> Iterator[None]:
 
 
 def _wait(statements: Sequence["_Statement"]) -> None:
-    with _Selector() as selector:
+    with Selector() as selector:
         for statement in statements:
             if wanted := statement.advance(0):
                 selector.register(statement.pgconn.socket, wanted, statement)

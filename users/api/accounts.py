@@ -60,8 +60,13 @@ class UsersView(ApiView):
         read = read_users_with_fallback(
             limit=query["limit"] + 1, email=query.get("email"), after=after[0] if after else None
         )
-        found = page(request, read.users, limit=query["limit"], place=lambda user: [user.id])
-        found["results"] = AccountSerializer(found["results"], many=True).data
+        found = page(
+            request,
+            read.users,
+            limit=query["limit"],
+            place=lambda user: [user.id],
+            shown=AccountSerializer,
+        )
         return Response(found, headers=_source(read))
 
     @extend_schema(

@@ -52,8 +52,8 @@ class ActivitiesView(ApiView):
             some,
             limit=query["limit"],
             place=lambda activity: [activity.occurred_at, activity.pk],
+            shown=ActivitySerializer,
         )
-        found["results"] = ActivitySerializer(found["results"], many=True).data
         return Response(found)
 
     @extend_schema(

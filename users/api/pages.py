@@ -59,9 +59,14 @@ def queried(request: Request, parameters: type[serializers.Serializer[Any]]) -> 
 
 
 def page(
-    request: Request, rows: Sequence[Row], *, limit: int, place: Callable[[Row], Sequence[object]]
+    request: Request,
+    rows: Sequence[Row],
+    *,
+    limit: int,
+    place: Callable[[Row], Sequence[object]],
+    shown: type[serializers.Serializer[Any]],
 ) -> dict[str, Any]:
-    """Return a page of rows, of which there is one more than `limit` where it is not the last.
+    """Return a page of rows, shown by a serializer; one more than `limit` where it is not the last.
 
     `place` gives the values by which the next page is found, as `read_cursor` will read them.
     """
@@ -69,7 +74,7 @@ def page(
     if len(rows) > limit:
         cursor = _write_cursor(place(rows[limit - 1]))
         following = replace_query_param(request.build_absolute_uri(), "cursor", cursor)
-    return {"next": following, "results": rows[:limit]}
+    return {"next": following, "results": shown(rows[:limit], many=True).data}
 
 
 def page_schema(row: type[serializers.Serializer[Any]]) -> serializers.Serializer[Any]:

@@ -56,8 +56,8 @@ class ProfilesView(ApiView):
             rows,
             limit=query["limit"],
             place=lambda profile: [ordering, profile.created_at, profile.pk],
+            shown=ProfileSerializer,
         )
-        found["results"] = ProfileSerializer(found["results"], many=True).data
         return Response(found)
 
     def _found(self, query: dict[str, Any]) -> QuerySet[Profile]:

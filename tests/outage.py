@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from django.core.management import call_command
 from django.db import connections
 from django.test import override_settings
 from psycopg.conninfo import conninfo_to_dict
@@ -19,7 +20,14 @@ from config.embedded import Cluster
 from sharding import conf, slot_cache
 from sharding.models import Shard
 
-__all__ = ["disconnect", "own_servers", "pointed_to", "pool_options", "scratch_databases"]
+__all__ = [
+    "disconnect",
+    "migrated_servers",
+    "own_servers",
+    "pointed_to",
+    "pool_options",
+    "scratch_databases",
+]
 
 _SCRATCH = "scratch"
 
@@ -83,6 +91,15 @@ def own_servers(*aliases: str) -> Iterator[Cluster]:
     finally:
         cluster.destroy()
         shutil.rmtree(folder)
+
+
+@contextmanager
+def migrated_servers(*aliases: str) -> Iterator[Cluster]:
+    """The same, with all their tables."""
+    with own_servers(*aliases) as cluster:
+        for alias in aliases:
+            call_command("migrate", database=alias, verbosity=0)
+        yield cluster
 
 
 def disconnect(alias: str) -> None:

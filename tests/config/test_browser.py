@@ -4,7 +4,6 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django.core.management import call_command
 from django.db import close_old_connections
 from django.utils import timezone
 
@@ -12,7 +11,7 @@ from analytics.models import ProfileAnalytics
 from config.embedded import Cluster
 from sharding import get_shard_for_user_id
 from tests.browser import BrowserTestCase
-from tests.outage import own_servers
+from tests.outage import migrated_servers
 from users.models import Activity, Profile, User
 
 DOWN = "shard_2"
@@ -32,8 +31,7 @@ class AdminTests(BrowserTestCase):
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
-        cls.servers = cls.enterClassContext(own_servers(DOWN))
-        call_command("migrate", database=DOWN, verbosity=0)
+        cls.servers = cls.enterClassContext(migrated_servers(DOWN))
         cls.admin = User(id=_user_id(0), email="admin@example.com", is_staff=True)
         cls.admin.is_superuser = True
         cls.admin.set_password(PASSWORD)

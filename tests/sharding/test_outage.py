@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from threading import Barrier
 from unittest import mock
 
-from django.core.management import call_command
 from django.db import close_old_connections, connections, transaction
 from django.test import SimpleTestCase
 from psycopg_pool.base import AttemptWithBackoff
@@ -16,7 +15,7 @@ from analytics.models import SyncRun, UserAnalytics
 from config.embedded import Cluster
 from sharding import get_shard_for_user_id
 from sharding.errors import DatabaseUnavailable
-from tests.outage import own_servers, pool_options
+from tests.outage import migrated_servers, pool_options
 from tests.sharding.ids import id_on
 from users.models import Profile, User
 from users.services import create_user, get_user_from_shard, update_user
@@ -34,11 +33,9 @@ class OutageTests(SimpleTestCase):
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
-        cls.servers = cls.enterClassContext(own_servers(*OWN))
+        cls.servers = cls.enterClassContext(migrated_servers(*OWN))
         # So long that a test fails where the pool's timeout has to end a wait.
         cls.enterClassContext(pool_options(*OWN, timeout=2.0 * AT_ONCE))
-        for alias in OWN:
-            call_command("migrate", database=alias, verbosity=0)
 
     def setUp(self) -> None:
         self.servers.start()

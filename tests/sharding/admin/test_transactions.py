@@ -8,13 +8,12 @@ from uuid import UUID
 
 from django.contrib.admin.models import LogEntry
 from django.contrib.sessions.models import Session
-from django.core.management import call_command
 from django.db import close_old_connections
 from django.test import Client
 from django.urls import reverse
 
 from config.embedded import Cluster
-from tests.outage import own_servers
+from tests.outage import migrated_servers
 from tests.sharding.admin.test_differential import inline, profile_form
 from tests.sharding.methods.world import BOB, CommittedWorldTestCase
 from users.admin import ProfileAdmin
@@ -29,8 +28,7 @@ class CommitTests(CommittedWorldTestCase):
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
-        cls.servers = cls.enterClassContext(own_servers(DOWN))
-        call_command("migrate", database=DOWN, verbosity=0)
+        cls.servers = cls.enterClassContext(migrated_servers(DOWN))
 
     def setUp(self) -> None:
         super().setUp()

@@ -7,14 +7,13 @@ from typing import Any
 
 import psycopg
 from asgiref.sync import async_to_sync
-from django.core.management import call_command
 from django.db import close_old_connections, transaction
 from django.db.models import Count, Max
 
 from config.embedded import Cluster
 from sharding.errors import DatabaseUnavailable
 from sharding.orm import comparing
-from tests.outage import own_servers
+from tests.outage import migrated_servers
 from tests.sharding.methods.world import (
     ADA,
     BOB,
@@ -151,8 +150,7 @@ class KilledTests(CommittedWorldTestCase):
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
-        cls.servers = cls.enterClassContext(own_servers(DOWN))
-        call_command("migrate", database=DOWN, verbosity=0)
+        cls.servers = cls.enterClassContext(migrated_servers(DOWN))
 
     def setUp(self) -> None:
         super().setUp()

@@ -4,16 +4,17 @@ from collections.abc import Collection
 from typing import Any, ClassVar
 from uuid import UUID
 
-from django.core.management import call_command
-from django.db import connections
+from django.db import DatabaseError, connections
 from django.test import SimpleTestCase, override_settings
 
 from config.embedded import Cluster as Servers
 from sharding import conf, ownership, slot_cache
+from sharding.errors import MoveFailed
 from sharding.models import Cluster, Identity, Move
 from sharding.moves import leftovers, run
 from sharding.moves.copying import Progress
-from tests.outage import disconnect, own_servers
+from sharding.moves.record import ENDED
+from tests.outage import disconnect, migrated_servers
 from users.models import Activity, Profile
 
 __all__ = ["LIFETIME", "OWN", "SLOTS", "MovesTestCase", "owners_of", "quiet", "user_id"]
@@ -52,10 +53,8 @@ class MovesTestCase(SimpleTestCase):
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
-        cls.servers = cls.enterClassContext(own_servers(*OWN))
+        cls.servers = cls.enterClassContext(migrated_servers(*OWN))
         cls.enterClassContext(override_settings(SHARDING_MAP_LIFETIME=LIFETIME))
-        for alias in OWN:
-            call_command("migrate", database=alias, verbosity=0)
         # shard_3 joins them for a while.
         before = cls.belong(Cluster.objects.get().pk)
         cls.addClassCleanup(cls.belong, before)
@@ -71,9 +70,7 @@ class MovesTestCase(SimpleTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.servers.start()
-        for alias in OWN:
-            disconnect(alias)
-        slot_cache.clear()
+        self.reconnect()
         self.addCleanup(self._bring_home)
         self.fill()
 
@@ -88,10 +85,8 @@ class MovesTestCase(SimpleTestCase):
     def _bring_home(self) -> None:
         """Leave the shards as they were, whatever the test did."""
         self.servers.start()
-        for alias in OWN:
-            disconnect(alias)
-        slot_cache.clear()
-        if move := Move.objects.exclude(state__in=("cleaned", "aborted")).first():
+        self.reconnect()
+        if move := Move.objects.exclude(state__in=ENDED).first():
             run.run(move, quiet)
         for model in (Activity, Profile):
             model.objects.across_shards().delete()
@@ -108,6 +103,38 @@ class MovesTestCase(SimpleTestCase):
         move = self.begin(slots)
         run.run(move, report)
         return move
+
+    def run_into(self, move: Move, state: str, victim: str) -> None:
+        """Run a move during which a server dies, in some state."""
+        killed: list[str] = []
+
+        def kill(progress: Progress) -> None:
+            if progress.text == state and not killed:
+                killed.append(victim)
+                self.servers.kill(victim)
+
+        try:
+            run.run(move, kill)
+        except (DatabaseError, MoveFailed):
+            self.assertTrue(killed)
+
+    def end_after(self, move: Move, state: str, victim: str) -> None:
+        """Run a move into the death of a server, and to its end when that is back."""
+        self.run_into(move, state, victim)
+        self.servers.start(victim)
+        self.reconnect()
+        if Move.objects.get(pk=move.pk).state not in ENDED:
+            run.run(run.resume(), quiet)
+
+    def begin_anywhere(self) -> Move:
+        """Begin to move the slots from the shard that has them to the other one."""
+        source = slot_cache.renew().owners[SLOTS[0]]
+        return run.begin(source, {"shard_1": "shard_2", "shard_2": "shard_1"}[source], SLOTS)
+
+    def reconnect(self) -> None:
+        for alias in OWN:
+            disconnect(alias)
+        slot_cache.clear()
 
     def assertWhole(self) -> None:
         """Assert that every row can be read, by its key and by a fan-out, once."""

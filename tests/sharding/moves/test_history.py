@@ -3,17 +3,13 @@
 import os
 import random
 
-from django.db import DatabaseError, close_old_connections
 from django.test import override_settings
 
-from sharding import slot_cache
-from sharding.errors import MoveFailed
 from sharding.models import Move
 from sharding.moves import run
-from sharding.moves.copying import Progress
-from tests.outage import disconnect
+from sharding.moves.record import ENDED
 from tests.sharding.moves.history import History, load
-from tests.sharding.moves.support import OWN, SLOTS, MovesTestCase, quiet, user_id
+from tests.sharding.moves.support import SLOTS, MovesTestCase, quiet, user_id
 from tests.sharding.moves.test_kills import STATES
 from users.models import Activity, Profile
 
@@ -36,7 +32,7 @@ class HistoryTests(MovesTestCase):
             end = load(history, may_fail=False)
             try:
                 move = self.begin_anywhere()
-                while move.state not in ("cleaned", "aborted"):
+                while move.state not in ENDED:
                     run._STEPS[Move.State(move.state)](move, quiet)
                     move = Move.objects.get(pk=move.pk)  # as by a new process
             finally:
@@ -55,40 +51,13 @@ class HistoryTests(MovesTestCase):
             try:
                 move = self.begin_anywhere()
                 victim = random.choice(["shard_1", "shard_2"])
-                self.run_into(move, random.choice(STATES), victim)
-                self.servers.start(victim)
-                self.reconnect()
-                if Move.objects.get(pk=move.pk).state not in ("cleaned", "aborted"):
-                    run.run(run.resume(), quiet)
+                self.end_after(move, random.choice(STATES), victim)
             finally:
                 end()
             self.reconnect()
             self.assertEqual(history.violations_at_the_end(), [])
             move.refresh_from_db()
             self.assertNothingLeft(owner=move.target)
-
-    def begin_anywhere(self) -> Move:
-        source = slot_cache.renew().owners[SLOTS[0]]
-        return run.begin(source, {"shard_1": "shard_2", "shard_2": "shard_1"}[source], SLOTS)
-
-    def run_into(self, move: Move, state: str, victim: str) -> None:
-        killed: list[str] = []
-
-        def kill(progress: Progress) -> None:
-            if progress.text == state and not killed:
-                killed.append(victim)
-                self.servers.kill(victim)
-
-        try:
-            run.run(move, kill)
-        except (DatabaseError, MoveFailed):
-            self.assertTrue(killed)
-
-    def reconnect(self) -> None:
-        close_old_connections()
-        for alias in OWN:
-            disconnect(alias)
-        slot_cache.clear()
 
     def tearDown(self) -> None:
         Activity.objects.across_shards().delete()

@@ -5,16 +5,12 @@ import random
 from itertools import product
 from typing import Any
 
-from django.db import DatabaseError
-
 from sharding import slot_cache
-from sharding.errors import MoveFailed
 from sharding.models import Move
 from sharding.moves import run
-from sharding.moves.copying import Progress
-from tests.outage import disconnect
+from sharding.moves.record import ENDED
 from tests.sharding.moves.driver import CRASHED
-from tests.sharding.moves.support import LIFETIME, OWN, SLOTS, MovesTestCase, quiet
+from tests.sharding.moves.support import LIFETIME, SLOTS, MovesTestCase, quiet
 from tests.support import environment, run_program
 
 STATES = ("planned", "copying", "catching up", "verified", "fenced", "moved", "switched", "owned")
@@ -44,7 +40,7 @@ class KilledTests(MovesTestCase):
         """Assert that the last move came to an end, and nothing is lost or left."""
         slot_cache.clear()
         move = Move.objects.latest("id")
-        self.assertIn(move.state, ("cleaned", "aborted"))
+        self.assertIn(move.state, ENDED)
         self.assertWhole()
         self.assertNothingLeft(owner=move.target if move.state == "cleaned" else move.source)
 
@@ -62,7 +58,7 @@ class KilledTests(MovesTestCase):
                         early = STATES.index(state) < STATES.index("moved")
                         giving_up = early and random.random() < 0.5
                         self.tell("abort" if giving_up else "resume", "", state, number + 3)
-                        if Move.objects.latest("id").state not in ("cleaned", "aborted"):
+                        if Move.objects.latest("id").state not in ENDED:
                             run.run(run.resume(), quiet)
                     self.assertEnded()
                     if Move.objects.latest("id").state == "cleaned":
@@ -72,31 +68,5 @@ class KilledTests(MovesTestCase):
         pairs = list(product(STATES, ("shard_1", "shard_2")))
         for state, victim in pairs if SOAK else random.sample(pairs, 3):
             with self.subTest(state, victim=victim):
-                source = slot_cache.renew().owners[SLOTS[0]]
-                target = {"shard_1": "shard_2", "shard_2": "shard_1"}[source]
-                move = run.begin(source, target, SLOTS)
-                self.run_into(move, state, victim)
-                self.servers.start(victim)
-                self.reconnect()
-                if Move.objects.get(pk=move.pk).state not in ("cleaned", "aborted"):
-                    run.run(run.resume(), quiet)
+                self.end_after(self.begin_anywhere(), state, victim)
                 self.assertEnded()
-
-    def run_into(self, move: Move, state: str, victim: str) -> None:
-        """Run a move during which a server dies, in some state."""
-        killed: list[str] = []
-
-        def kill(progress: Progress) -> None:
-            if progress.text == state and not killed:
-                killed.append(victim)
-                self.servers.kill(victim)
-
-        try:
-            run.run(move, kill)
-        except (DatabaseError, MoveFailed):
-            self.assertTrue(killed)
-
-    def reconnect(self) -> None:
-        for alias in OWN:
-            disconnect(alias)
-        slot_cache.clear()

@@ -13,6 +13,7 @@ from sharding import slot_cache
 from sharding.errors import MoveRefused
 from sharding.models import Move
 from sharding.moves import prechecks, run, servers
+from sharding.moves.record import ENDED
 from tests.outage import pointed_to
 from tests.sharding.moves.support import OWN, SLOTS, MovesTestCase, quiet, user_id
 from tests.support import server_down
@@ -47,7 +48,7 @@ class PrechecksTests(MovesTestCase):
         for text in texts:
             self.assertIn(text, str(caught.exception))
         self.assertEqual(slot_cache.renew().version, version)
-        self.assertFalse(Move.objects.exclude(state__in=("cleaned", "aborted")).exists())
+        self.assertFalse(Move.objects.exclude(state__in=ENDED).exists())
         for alias in OWN[1:]:
             with psycopg.connect(self.servers.url(alias)) as client:
                 query = "SELECT subname FROM pg_subscription"

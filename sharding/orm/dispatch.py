@@ -1,8 +1,18 @@
 """Which method of a sharded queryset goes where, and no more."""
 
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Collection,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from collections.abc import Set as AbstractSet
+from contextlib import closing
 from itertools import islice
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 from asgiref.sync import sync_to_async
 from django.db import models, router
@@ -30,8 +40,10 @@ class Dispatch(models.QuerySet[_Model]):
     # How the caller allowed all shards: "" not at all, "all", or "partial".
     _across = ""
 
-    # The shards that could not be reached when a partial queryset was last evaluated.
-    missing_shards: frozenset[str] = frozenset()
+    # Those of the fan-out that answered last.
+    _missing: AbstractSet[str] = frozenset()
+
+    _db: str | None  # Django's: what .using() named
 
     def __init__(
         self,
@@ -41,6 +53,11 @@ class Dispatch(models.QuerySet[_Model]):
         hints: dict[str, models.Model] | None = None,
     ) -> None:
         super().__init__(model, query or subqueries.ShardedQuery(model), using, hints)
+
+    @property
+    def missing_shards(self) -> frozenset[str]:
+        """The shards that could not be reached when a partial queryset was last evaluated."""
+        return frozenset(self._missing)
 
     @property
     def db(self) -> str:
@@ -57,10 +74,19 @@ class Dispatch(models.QuerySet[_Model]):
     # Reading
 
     def _fetch_all(self) -> None:
-        if self._result_cache is None and (fan_out := self._fan_out()):
-            self._result_cache = fan_out.objects(self)
-            self.missing_shards = fan_out.missing
+        if self._result_cache is None:
+            self._result_cache = self._fetched()
         super()._fetch_all()
+
+    def _fetched(self) -> list[Any]:
+        where = self._where()
+        if isinstance(where, FanOut):
+            return list(where.objects(self))
+        named, self._db = self._db, where  # or Django would have it looked up once more
+        try:
+            return list(cast("Iterable[Any]", self._iterable_class(self)))
+        finally:
+            self._db = named
 
     def iterator(self, chunk_size: int | None = None) -> Iterator[_Model]:
         """Stream the rows; over several shards merged as they come, so that memory stays flat."""
@@ -72,12 +98,16 @@ class Dispatch(models.QuerySet[_Model]):
         return self._streamed(fan_out, chunk_size or _CHUNK)
 
     def _streamed(self, fan_out: FanOut, chunk_size: int) -> Iterator[_Model]:
-        for chunk in fan_out.stream(self, chunk_size):
-            self.missing_shards = fan_out.missing
-            if self._prefetch_related_lookups:
+        objects = fan_out.stream(self, chunk_size)
+        if not self._prefetch_related_lookups:
+            return objects
+        return self._prefetched(objects, chunk_size)
+
+    def _prefetched(self, objects: Generator[_Model], chunk_size: int) -> Iterator[_Model]:
+        with closing(objects):  # a prefetch that fails must not leave cursors open
+            while chunk := list(islice(objects, chunk_size)):
                 prefetch_related_objects(chunk, *self._prefetch_related_lookups)
-            yield from chunk
-        self.missing_shards = fan_out.missing
+                yield from chunk
 
     async def aiterator(self, chunk_size: int = _CHUNK) -> AsyncIterator[_Model]:
         rows = await sync_to_async(self.iterator)(chunk_size)
@@ -87,11 +117,11 @@ class Dispatch(models.QuerySet[_Model]):
 
     def count(self) -> int:
         fan_out = self._fan_out() if self._result_cache is None else None
-        return self._noting(fan_out, fan_out.count()) if fan_out else super().count()
+        return fan_out.count() if fan_out else super().count()
 
     def exists(self) -> bool:
         fan_out = self._fan_out() if self._result_cache is None else None
-        return self._noting(fan_out, fan_out.exists()) if fan_out else super().exists()
+        return fan_out.exists() if fan_out else super().exists()
 
     def contains(self, obj: models.Model) -> bool:
         key = key_name(self.model)
@@ -106,7 +136,7 @@ class Dispatch(models.QuerySet[_Model]):
         self._check_values(subqueries.of_aggregates(self.query, aggregates))
         if not (fan_out := self._fan_out()):
             return super().aggregate(**aggregates)
-        return self._noting(fan_out, fan_out.aggregate(aggregates))
+        return fan_out.aggregate(aggregates)
 
     def in_bulk(
         self, id_list: Iterable[Any] | None = None, *, field_name: str = "pk"
@@ -246,15 +276,22 @@ class Dispatch(models.QuerySet[_Model]):
 
     # How the methods above decide
 
+    def _where(self) -> FanOut | str:
+        """Return the fan-out over this query's shards, or the only database's alias."""
+        if self._db:
+            return self._db
+        slot_map = slot_cache.current()
+        aliases = aliases_for(self, slot_map)
+        if len(aliases) > 1:
+            fan_out = FanOut(self.query, aliases, slot_map, partial=self._across == "partial")
+            self._missing = fan_out.missing
+            return fan_out
+        self._check_subqueries(aliases)
+        return aliases[0]
+
     def _fan_out(self) -> FanOut | None:
-        """Return the fan-out over this query's shards, or None when there is only one."""
-        if not self._db:
-            slot_map = slot_cache.current()
-            aliases = aliases_for(self, slot_map)
-            if len(aliases) > 1:
-                return FanOut(self.query, aliases, slot_map, partial=self._across == "partial")
-            self._check_subqueries(aliases)
-        return None
+        where = self._where()
+        return where if isinstance(where, FanOut) else None
 
     def _check_subqueries(self, aliases: Sequence[str]) -> None:
         # Not with .using(): who names a database means the rows that are there.
@@ -265,10 +302,6 @@ class Dispatch(models.QuerySet[_Model]):
         if not self._db:
             aliases = aliases_for(self)
             subqueries.check_values(values, aliases if len(aliases) == 1 else ())
-
-    def _noting(self, fan_out: FanOut, value: Any) -> Any:
-        self.missing_shards = fan_out.missing
-        return value
 
     def _pinned_by(self, lookup: Mapping[str, Any]) -> Self:
         """Send get_or_create to the shard of the key in its lookup; defaults alone do not count."""

@@ -1,7 +1,7 @@
 """A SELECT for several shards: its SQL, the columns it needs besides, and how its rows combine."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -83,6 +83,8 @@ class FanOutCompiler(SQLCompiler):
     its parts.
     """
 
+    has_extra_select = False  # where the query matches nothing, and is not compiled
+
     def __init__(
         self, query: Query, aliases: Sequence[str], *, low: int = 0, high: int | None = None
     ) -> None:
@@ -95,11 +97,11 @@ class FanOutCompiler(SQLCompiler):
         self.recipes: dict[int, tuple[Recipe, range]] = {}
         self.folded: set[int] = set()
         self._hidden: list[Column] = []
-        self.answer: list[Sequence[Any]] = []
+        self.answer: Iterable[Sequence[Sequence[Any]]] = ()  # chunks of rows
 
     def execute_sql(self, *args: Any, **kwargs: Any) -> Any:
         """Give Django's iterables the rows that are already here."""
-        return [self.answer]
+        return self.answer
 
     def get_order_by(self) -> list[Any]:
         terms = super().get_order_by()

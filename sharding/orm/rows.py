@@ -1,12 +1,12 @@
 """The rows of a queryset over several shards, in one order, as the objects that it yields."""
 
 import sys
-from collections import defaultdict
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from copy import copy
 from itertools import chain, islice
-from typing import Any, cast
+from typing import Any
 
 from django.core.exceptions import EmptyResultSet
 from django.db import connections
@@ -28,6 +28,7 @@ __all__ = ["FanOut"]
 
 Row = Sequence[Any]
 Owned = tuple[str, Row]
+Chunks = Iterator[Sequence[Row]]
 
 
 class FanOut:
@@ -40,24 +41,27 @@ class FanOut:
         self.query = without_hidden(query, slot_map, aliases)
         self.aliases = tuple(aliases)
         self.partial = partial
-        self.missing: frozenset[str] = frozenset()
+        self.missing: set[str] = set()
 
     def objects(self, queryset: Any) -> list[Any]:
         """Return all that the queryset yields: model objects, dicts, tuples or plain values."""
         compiler = plan(self.query, self.aliases)
-        return _built(queryset, compiler, self._rows(compiler))
+        return list(_made(queryset, compiler, self._rows(compiler)))
 
-    def stream(self, queryset: Any, chunk_size: int) -> Iterator[list[Any]]:
-        """Yield the same in lists of at most `chunk_size`, through server-side cursors."""
+    def stream(self, queryset: Any, chunk_size: int) -> Generator[Any]:
+        """Yield the same as it comes, through server-side cursors that fetch `chunk_size` rows."""
         compiler = plan(self.query, self.aliases)
-        if not groups_are_whole(self.query):
-            rows: Iterable[Owned] = self._rows(compiler)
-        else:
-            rows = self._streamed(compiler, chunk_size)
-        iterator = iter(rows)
         with marked_for_rollback(self.aliases):
-            while chunk := list(islice(iterator, chunk_size)):
-                yield _built(queryset, compiler, chunk)
+            if not groups_are_whole(self.query):
+                yield from _made(queryset, compiler, self._rows(compiler))
+                return
+            with self._cursors(compiler, chunk_size) as streams:
+                if compiler.sort_terms or compiler.distinct_indexes:
+                    rows = _merged([_owned(*each) for each in streams.items()], compiler)
+                    yield from _made(queryset, compiler, rows)
+                else:
+                    objects = (_made_on(queryset, compiler, *each) for each in streams.items())
+                    yield from islice(chain.from_iterable(objects), compiler.low, compiler.high)
 
     def count(self) -> int:
         """Return the number of rows."""
@@ -107,7 +111,8 @@ class FanOut:
 
     def _scatter(self, sql: str, params: Sequence[Any]) -> Mapping[str, Sequence[Row]]:
         self._note()
-        answers, self.missing = scatter(self.aliases, sql, params, partial=self.partial)
+        answers, missing = scatter(self.aliases, sql, params, partial=self.partial)
+        self.missing |= missing
         return answers
 
     def _note(self) -> None:
@@ -120,8 +125,8 @@ class FanOut:
             return []
         answers = self._scatter(sql, params)
         if compiler.sort_terms and compiler.high is not None and not compiler.combines:
-            return list(_merged([_owned(*answer) for answer in answers.items()], compiler))
-        rows = [owned for answer in answers.items() for owned in _owned(*answer)]
+            return list(_merged([_owned(a, [rows]) for a, rows in answers.items()], compiler))
+        rows = [(alias, row) for alias, answer in answers.items() for row in answer]
         if compiler.combines:
             rows = _grouped(compiler, rows)
         if compiler.sort_terms:
@@ -130,26 +135,29 @@ class FanOut:
             rows = list(drop_repeated(rows, compiler.distinct_indexes))
         return rows[compiler.low : compiler.high]
 
-    def _streamed(self, compiler: FanOutCompiler, chunk_size: int) -> Iterator[Owned]:
+    @contextmanager
+    def _cursors(self, compiler: FanOutCompiler, size: int) -> Iterator[dict[str, Chunks]]:
+        """Begin the query on every shard; give what each of them sends, by alias."""
         try:
             sql, params = compiler.as_sql()
         except EmptyResultSet:
+            yield {}
             return
         self._note()
         with ExitStack() as stack:  # when one shard fails, the others' cursors must not stay open
-            cursors = [_cursor_rows(alias, sql, params, chunk_size) for alias in self.aliases]
-            for cursor in cursors:
+            cursors = {alias: _chunks(alias, sql, params, size) for alias in self.aliases}
+            for cursor in cursors.values():
                 stack.callback(cursor.close)
-            streams = list(map(self._present, self.aliases, cursors))
-            for stream in streams:  # all at once, under one map, and not each when it is its turn
+            streams = {alias: self._present(alias, cursor) for alias, cursor in cursors.items()}
+            for stream in streams.values():  # under one map, and not each when it is its turn
                 next(stream, None)
-            yield from _merged(cast("list[Iterator[Owned]]", streams), compiler)
+            yield streams
 
-    def _present(self, alias: str, rows: Iterator[Owned | None]) -> Iterator[Owned | None]:
-        """Yield the rows; with `partial`, none more from where a shard cannot be reached."""
+    def _present(self, alias: str, chunks: Chunks) -> Chunks:
+        """Yield the chunks; with `partial`, none more from where a shard cannot be reached."""
         try:
             with named(alias):
-                yield from rows
+                yield from chunks
         except DatabaseUnavailable:
             if not self.partial:
                 raise
@@ -191,8 +199,8 @@ def _counted(query: Query) -> Query:
     return counted
 
 
-def _owned(alias: str, rows: Iterable[Row]) -> Iterator[Owned]:
-    return ((alias, row) for row in rows)
+def _owned(alias: str, chunks: Iterable[Sequence[Row]]) -> Iterator[Owned]:
+    return ((alias, row) for row in chain.from_iterable(chunks))
 
 
 def _merged(streams: Sequence[Iterator[Owned]], compiler: FanOutCompiler) -> Iterator[Owned]:
@@ -205,17 +213,18 @@ def _merged(streams: Sequence[Iterator[Owned]], compiler: FanOutCompiler) -> Ite
     return islice(rows, compiler.low, compiler.high)
 
 
-def _cursor_rows(alias: str, sql: str, params: Sequence[Any], size: int) -> Generator[Owned | None]:
-    """Yield None when the query has begun, then its rows."""
+def _chunks(
+    alias: str, sql: str, params: Sequence[Any], size: int
+) -> Generator[Sequence[Row], None, None]:
+    """Yield nothing of the rows when the query has begun, then chunks of them."""
     connection = connections[alias]
     on_server = not connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
     with connection.chunked_cursor() if on_server else connection.cursor() as cursor:
         with observing.fanning_out():
             cursor.execute(sql, params_on(alias, params))
-        yield None
+        yield ()
         while rows := cursor.fetchmany(size):
-            for row in rows:
-                yield alias, row
+            yield rows
 
 
 def _grouped(compiler: FanOutCompiler, rows: list[Owned]) -> list[Owned]:
@@ -231,29 +240,43 @@ def _grouped(compiler: FanOutCompiler, rows: list[Owned]) -> list[Owned]:
     return combined
 
 
-def _built(queryset: Any, compiler: FanOutCompiler, rows: list[Owned]) -> list[Any]:
-    """Let Django's own iterable make the objects, those of each shard for themselves."""
-    by_alias: dict[str, list[Row]] = defaultdict(list)
-    for alias, row in rows:
-        by_alias[alias].append(row[: compiler.col_count] if compiler.has_extra_select else row)
+def _made(queryset: Any, compiler: FanOutCompiler, rows: Iterable[Owned]) -> Iterator[Any]:
+    """Make the objects of rows that come from several shards by turns."""
+    waiting: dict[str, deque[Sequence[Row]]] = {alias: deque() for alias in compiler.aliases}
     made = {
-        alias: iter(queryset._iterable_class(_Answered(queryset, compiler, alias, answer)))
-        for alias, answer in by_alias.items()
+        alias: _made_on(queryset, compiler, alias, iter(queue.popleft, None))
+        for alias, queue in waiting.items()
     }
-    return [next(made[alias]) for alias, _ in rows]
+    for alias, row in rows:
+        waiting[alias].append((row,))
+        yield next(made[alias])
+
+
+def _made_on(
+    queryset: Any, compiler: FanOutCompiler, alias: str, chunks: Iterable[Sequence[Row]]
+) -> Iterator[Any]:
+    """Let Django's own iterable make the objects of one shard's rows."""
+    if compiler.has_extra_select:
+        visible = compiler.col_count
+        chunks = ([row[:visible] for row in rows] for rows in chunks)
+    return iter(queryset._iterable_class(_Answered(queryset, compiler, alias, chunks)))
 
 
 class _Answered:
     """What Django's iterables ask of a queryset, for rows that are here already."""
 
     def __init__(
-        self, queryset: Any, compiler: FanOutCompiler, alias: str, rows: list[Row]
+        self,
+        queryset: Any,
+        compiler: FanOutCompiler,
+        alias: str,
+        chunks: Iterable[Sequence[Row]],
     ) -> None:
         self.db = alias
         self._fields = queryset._fields
         self._known_related_objects = queryset._known_related_objects
         compiler = copy(compiler)
-        compiler.answer = rows
+        compiler.answer = chunks
         self.query = copy(compiler.query)
         give: Callable[..., FanOutCompiler] = lambda *args, **kwargs: compiler  # noqa: E731
         self.query.get_compiler = give

@@ -107,6 +107,14 @@ class DownTests(WorldTestCase):
             names = everybody(partial=True).order_by("display_name")
             self.assertEqual([each.display_name for each in names], ["Ada", "Cy", "Dee", "Fay"])
 
+    def test_a_stream_says_what_it_lacks_with_its_first_row(self) -> None:
+        with server_down(DOWN):
+            queryset = everybody(partial=True)
+            for name, rows in {"merged": queryset, "one by one": queryset.order_by()}.items():
+                with self.subTest(name):
+                    next(iter(rows.iterator()))
+                    self.assertEqual(rows.missing_shards, {DOWN})
+
     def test_all_are_down(self) -> None:
         with server_down("shard_1"), server_down("shard_2"), server_down("shard_3"):
             queryset = everybody(partial=True)

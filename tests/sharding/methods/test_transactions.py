@@ -18,7 +18,7 @@ from django.db import (
     connections,
     transaction,
 )
-from django.db.models import Count, F, Max
+from django.db.models import Count, F, Max, Prefetch
 from django.db.transaction import TransactionManagementError
 
 from tests.sharding.methods.wire import watched
@@ -43,6 +43,8 @@ READS: dict[str, Callable[[Any], Any]] = {
     "iterator": lambda q: list(q.iterator()),
     "in chunks": lambda q: list(q.iterator(chunk_size=1)),
 }
+
+STREAM = Profile.objects.across_shards()
 
 
 @contextmanager
@@ -273,15 +275,31 @@ class TransactionTests(CommittedWorldTestCase):
         }
 
     def test_a_stream_that_is_left_closes_its_cursors(self) -> None:
+        for name, queryset in {"merged": STREAM.order_by("pk"), "one by one": STREAM}.items():
+            with self.subTest(name), open_transactions():
+                rows = queryset.iterator(chunk_size=1)
+                next(rows)
+                del rows
+                self.assert_no_cursors()
+                self.assertFalse(any(transaction.get_rollback(using=alias) for alias in SHARDS))
+
+    def test_a_prefetch_that_fails_closes_the_streams_cursors(self) -> None:
+        """At once: the caller may go back to a savepoint, and the cursors would be gone."""
+        newest = Activity.objects.order_by("pk")[:1]  # Django filters it for the first chunk only
+        rows = STREAM.prefetch_related(Prefetch("activities", newest)).iterator(chunk_size=1)
         with open_transactions():
-            rows = Profile.objects.across_shards().order_by("pk").iterator(chunk_size=1)
-            next(rows)
-            del rows
-            for alias in SHARDS:
-                with connections[alias].cursor() as cursor:
-                    cursor.execute("SELECT count(*) FROM pg_cursors WHERE name <> ''")
-                    self.assertEqual(cursor.fetchone(), (0,))
-            self.assertFalse(any(transaction.get_rollback(using=alias) for alias in SHARDS))
+            try:
+                list(rows)
+            except TypeError:
+                self.assert_no_cursors()
+            else:
+                self.fail("Django takes the sliced queryset twice now: find another that fails")
+
+    def assert_no_cursors(self) -> None:
+        for alias in SHARDS:
+            with connections[alias].cursor() as cursor:
+                cursor.execute("SELECT count(*) FROM pg_cursors WHERE name <> ''")
+                self.assertEqual(cursor.fetchone(), (0,))
 
     def test_two_streams_at_once(self) -> None:
         queryset = Profile.objects.across_shards().order_by("pk")

@@ -29,7 +29,8 @@ def sort_rows(rows: list[Owned], terms: Sequence[SortTerm]) -> None:
 
 def merge_streams(streams: Iterable[Iterable[Owned]], terms: Sequence[SortTerm]) -> Iterator[Owned]:
     """Merge sorted streams into one, holding one row of each."""
-    return heap_merge(*streams, key=partial(_sort_key, terms))
+    reverse = all(term.descending for term in terms)
+    return heap_merge(*streams, key=partial(_sort_key, terms, reverse), reverse=reverse)
 
 
 def drop_repeated(rows: Iterable[Owned], indexes: Sequence[int]) -> Iterator[Owned]:
@@ -60,23 +61,24 @@ def sortable(value: Any) -> Any:
 
 
 def _ranked(term: SortTerm, owned: Owned) -> tuple[bool, Any]:
+    return _rank(term, owned, reverse=term.descending)
+
+
+def _sort_key(terms: Sequence[SortTerm], reverse: bool, owned: Owned) -> Sequence[Any]:
+    """What the row sorts by, where `reverse` turns the whole order round."""
+    parts: list[Any] = []
+    for term in terms:
+        rank, value = _rank(term, owned, reverse=reverse)
+        parts += rank, value if term.descending == reverse else _Descending(value)
+    return parts
+
+
+def _rank(term: SortTerm, owned: Owned, *, reverse: bool) -> tuple[bool, Any]:
+    """NULL's place before or after all values, and a value's place among them."""
     value = owned[1][term.index]
     if value is None:
-        # `reverse` turns the ranks round too.
-        return (not term.nulls_first) != term.descending, 0
-    return term.nulls_first != term.descending, sortable(value)
-
-
-def _sort_key(terms: Sequence[SortTerm], owned: Owned) -> tuple[Any, ...]:
-    parts: list[tuple[bool, Any]] = []
-    for term in terms:
-        value = owned[1][term.index]
-        if value is None:
-            parts.append((not term.nulls_first, 0))
-            continue
-        value = sortable(value)
-        parts.append((term.nulls_first, _Descending(value) if term.descending else value))
-    return tuple(parts)
+        return (not term.nulls_first) != reverse, 0
+    return term.nulls_first != reverse, sortable(value)
 
 
 class _NotANumber:

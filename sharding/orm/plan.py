@@ -97,11 +97,19 @@ class FanOutCompiler(SQLCompiler):
         self.recipes: dict[int, tuple[Recipe, range]] = {}
         self.folded: set[int] = set()
         self._hidden: list[Column] = []
+        self._converters: dict[tuple[int, ...], Any] = {}
         self.answer: Iterable[Sequence[Sequence[Any]]] = ()  # chunks of rows
 
     def execute_sql(self, *args: Any, **kwargs: Any) -> Any:
         """Give Django's iterables the rows that are already here."""
         return self.answer
+
+    def get_converters(self, expressions: Any) -> Any:
+        """Django's, found once for all shards: the compilers of their rows are copies of this."""
+        known = tuple(map(id, expressions))
+        if known not in self._converters:
+            self._converters[known] = super().get_converters(expressions)
+        return self._converters[known]
 
     def get_order_by(self) -> list[Any]:
         terms = super().get_order_by()

@@ -2,7 +2,7 @@
 
 import sys
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import copy
 from itertools import chain, islice
@@ -277,6 +277,17 @@ class _Answered:
         self._known_related_objects = queryset._known_related_objects
         compiler = copy(compiler)
         compiler.answer = chunks
-        self.query = copy(compiler.query)
-        give: Callable[..., FanOutCompiler] = lambda *args, **kwargs: compiler  # noqa: E731
-        self.query.get_compiler = give
+        self.query = _AnsweredQuery(compiler)
+
+
+class _AnsweredQuery:
+    """A query whose compiler has the rows."""
+
+    def __init__(self, compiler: FanOutCompiler) -> None:
+        self._compiler = compiler
+
+    def get_compiler(self, *args: Any, **kwargs: Any) -> FanOutCompiler:
+        return self._compiler
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._compiler.query, name)

@@ -205,29 +205,36 @@ class _Statement:
 
     def send(self, sql: str, params: Sequence[Any]) -> None:
         """Begin to send it. What goes wrong is raised by rows(), when the others have answered."""
-        with self._failing():
+        try:
             self.wrapper.validate_no_broken_transaction()
             self._begin()
             query = self.cursor.cursor.mogrify(sql, params)
             self.done = False
             self.started = perf_counter()
             self.pgconn.send_query(query.encode())
+        except Exception as error:
+            self._fail(error)
 
     def advance(self, events: int) -> int:
         """Send and read what can be; return the events to wait for, 0 when the answer is whole."""
-        with self._failing():
-            if events & EVENT_READ:
-                self.pgconn.consume_input()
-            unsent = self.pgconn.flush()
-            while not self.pgconn.is_busy():
-                result = self.pgconn.get_result()
-                if result is None:
-                    self.done = True
-                    self.seconds = perf_counter() - self.started
-                    return 0
-                self.results.append(result)
-            return EVENT_READ | EVENT_WRITE if unsent else EVENT_READ
-        return 0
+        try:
+            return self._advance(events)
+        except Exception as error:
+            self._fail(error)
+            return 0
+
+    def _advance(self, events: int) -> int:
+        if events & EVENT_READ:
+            self.pgconn.consume_input()
+        unsent = self.pgconn.flush()
+        while not self.pgconn.is_busy():
+            result = self.pgconn.get_result()
+            if result is None:
+                self.done = True
+                self.seconds = perf_counter() - self.started
+                return 0
+            self.results.append(result)
+        return EVENT_READ | EVENT_WRITE if unsent else EVENT_READ
 
     def rows(self) -> Rows:
         """Return the rows. Raises Django's error for what the server answered instead."""
@@ -246,12 +253,8 @@ class _Statement:
             _cancel(self.connection)
         self.cursor.close()
 
-    @contextmanager
-    def _failing(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            self.failure, self.done = error, True
+    def _fail(self, error: Exception) -> None:
+        self.failure, self.done = error, True
 
     def _begin(self) -> None:
         """Open the transaction, which psycopg does before its first statement."""
@@ -278,14 +281,20 @@ class _LoadedRows(Sequence[Row]):
         return self._length
 
     def __getitem__(self, index: Any) -> Any:
-        with named(self._wrapper.alias), self._wrapper.wrap_database_errors:
-            if isinstance(index, slice):
-                start, stop, step = index.indices(self._length)
-                return self._transformer.load_rows(start, stop, tuple)[::step]
-            return self._transformer.load_rows(index, index + 1, tuple)[0]
+        if isinstance(index, slice):
+            start, stop, step = index.indices(self._length)
+            return self._load(start, stop)[::step]
+        return self._load(index, index + 1)[0]
 
     def __iter__(self) -> Iterator[Row]:
         start, size = 0, _FIRST_LOADED
         while start < self._length:
-            yield from self[start : start + size]
-            start, size = start + size, size * 2
+            yield from self._load(start, min(start + size, self._length))
+            start, size = start + size, max(2, start // 2)
+
+    def _load(self, start: int, stop: int) -> list[Row]:
+        try:
+            return self._transformer.load_rows(start, stop, tuple)
+        except BaseException:
+            with named(self._wrapper.alias), self._wrapper.wrap_database_errors:
+                raise

@@ -14,11 +14,13 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from selectors import EVENT_READ, PollSelector
 from typing import Any
 
 from benchmarks.harness import Way, benchmark_databases, compare
 
 SHARDS = 3
+QUICK = 4  # times as many runs of what is over in a moment, or chance decides
 
 
 def main() -> None:
@@ -54,7 +56,7 @@ def fill(model: Any, rows: int) -> None:
 
 def get(model: Any, runs: int) -> None:
     """A keyed get(), which finds its shard, over the same with the shard given."""
-    places = [(alias, key) for alias in _owners() for key in _keys(model, alias, 300)]
+    places = [(alias, key) for alias in _owners() for key in _keys(model, alias, 100)]
 
     def routed() -> None:
         for _, key in places:
@@ -64,7 +66,7 @@ def get(model: Any, runs: int) -> None:
         for alias, key in places:
             model.objects.using(alias).get(user_id=key)
 
-    _print("get by key / .using(alias).get()", routed, pinned, runs, bound=1.05)
+    _print("get by key / .using(alias).get()", routed, pinned, QUICK * runs, bound=1.05)
 
 
 def sqlalchemy_get(model: Any, runs: int) -> None:
@@ -74,7 +76,7 @@ def sqlalchemy_get(model: Any, runs: int) -> None:
     except ImportError:
         print("get by key / horizontal_shard: not installed, see requirements-bench.txt")
         return
-    keys = [key for alias in _owners() for key in _keys(model, alias, 300)]
+    keys = [key for alias in _owners() for key in _keys(model, alias, 100)]
 
     def routed() -> None:
         for key in keys:
@@ -86,7 +88,7 @@ def sqlalchemy_get(model: Any, runs: int) -> None:
                 session.get(SqlProfile, key)
                 session.expunge_all()
 
-    _print("get by key / horizontal_shard session.get()", routed, theirs, runs, bound=0.6)
+    _print("get by key / horizontal_shard session.get()", routed, theirs, QUICK * runs, bound=0.6)
 
 
 def page(model: Any, runs: int) -> None:
@@ -94,13 +96,15 @@ def page(model: Any, runs: int) -> None:
 
     def newest(queryset: Any) -> Callable[[], None]:
         def run() -> None:
-            for _ in range(200):
+            for _ in range(100):
                 list(queryset.order_by("-created_at")[:20])
 
         return run
 
     shards, shard = newest(model.objects.across_shards()), newest(model.objects.using("shard_1"))
-    _print("newest 20 of 3 shards / of one", shards, shard, runs, bound=1.5)
+    _print("newest 20 of 3 shards / of one", shards, shard, QUICK * runs, bound=1.5)
+    first = model.objects.using("shard_1").order_by("-created_at")[:20]
+    _print_floor(str(first.query), 100, runs)
 
 
 def count(model: Any, runs: int) -> None:
@@ -114,7 +118,8 @@ def count(model: Any, runs: int) -> None:
         return run
 
     shards, shard = counted(model.objects.across_shards()), counted(model.objects.using("shard_1"))
-    _print("count() of 3 shards / of one", shards, shard, runs, bound=1.6)
+    _print("count() of 3 shards / of one", shards, shard, QUICK * runs, bound=1.6)
+    _print_floor("SELECT count(*) FROM users_profile", 40, runs)
 
 
 def distant(model: Any, runs: int) -> None:
@@ -181,6 +186,42 @@ MEASUREMENTS = {
     "bulk_create": bulk_create,
     "iterate": iterate,
 }
+
+
+def _print_floor(query: str, times: int, runs: int) -> None:
+    """The same statement through libpq alone: what is left of the ratio without any Python."""
+    from django.db import connections
+
+    opened = [connections[alias].connection.pgconn for alias in _owners()]
+
+    def ask(asked: list[Any]) -> Callable[[], None]:
+        def run() -> None:
+            for _ in range(times):
+                _ask(asked, query.encode())
+
+        return run
+
+    _print("  the same through libpq alone", ask(opened), ask(opened[:1]), QUICK * runs, bound=None)
+
+
+def _ask(asked: list[Any], query: bytes) -> None:
+    for connection in asked:
+        connection.send_query(query)
+    with PollSelector() as selector:
+        for connection in asked:
+            selector.register(connection.socket, EVENT_READ, connection)
+        while selector.get_map():
+            for key, _ in selector.select():
+                if _is_answered(key.data):
+                    selector.unregister(key.fileobj)
+
+
+def _is_answered(connection: Any) -> bool:
+    connection.consume_input()
+    while not connection.is_busy():
+        if connection.get_result() is None:
+            return True
+    return False
 
 
 def _print(

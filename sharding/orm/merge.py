@@ -64,7 +64,7 @@ def _ranked(term: SortTerm, owned: Owned) -> tuple[bool, Any]:
     return _rank(term, owned, reverse=term.descending)
 
 
-def _sort_key(terms: Sequence[SortTerm], reverse: bool, owned: Owned) -> Sequence[Any]:
+def _sort_key(terms: Sequence[SortTerm], reverse: bool, owned: Owned) -> list[Any]:
     """What the row sorts by, where `reverse` turns the whole order round."""
     parts: list[Any] = []
     for term in terms:

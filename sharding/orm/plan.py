@@ -1,7 +1,7 @@
 """A SELECT for several shards: its SQL, the columns it needs besides, and how its rows combine."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -133,7 +133,7 @@ class FanOutCompiler(SQLCompiler):
             self.sort_terms.append(_sort_term(resolved, index))
         self._find_distinct(select)
         if self.combines:
-            self._find_recipes(select)
+            self._find_recipes(select, order_by)
         if self.qualify and (self._hidden or self.distinct_indexes):
             refuse(
                 "A filter on a window function, with distinct() or an order by a column that is "
@@ -192,7 +192,7 @@ class FanOutCompiler(SQLCompiler):
         sql, params = self.compile(expression)
         return self._column(expression, sql, params, select)
 
-    def _find_recipes(self, select: Any) -> None:
+    def _find_recipes(self, select: Any, order_by: Any) -> None:
         if self.having:
             refuse(
                 "A filter on an aggregate of groups without the shard key",
@@ -200,9 +200,9 @@ class FanOutCompiler(SQLCompiler):
             )
         if self.query.distinct_fields:
             refuse("distinct(…) of groups without the shard key", "Choose the groups in Python.")
-        for grouped in self.query.group_by:  # what values() leaves out still makes groups
-            with suppress(EmptyResultSet, FullResultSet):  # a constant does not
-                self._comparable("GROUP BY of", _source(grouped), select)
+        for grouped in self._grouped(select, order_by):
+            with suppress(EmptyResultSet, FullResultSet):  # a constant makes no groups
+                self._comparable("GROUP BY of", grouped, select)
         for index, (expression, _, _) in enumerate([*select, *self._hidden]):
             if not expression.contains_aggregate:
                 require_comparable(expression, "GROUP BY of")
@@ -212,6 +212,20 @@ class FanOutCompiler(SQLCompiler):
             self._hidden += [(part, self._compiled(part), None) for part in made.parts]
             self.recipes[index] = made, range(start, start + len(made.parts))
             self.folded |= {index, *self.recipes[index][1]}
+
+    def _grouped(self, select: Any, order_by: Any) -> Iterator[Any]:
+        """Yield what makes groups, as Django's get_group_by() finds it.
+
+        That is also what values() leaves out, and of a subquery the outer columns that it names.
+        """
+        references = {each.refs for each in self.query.group_by if isinstance(each, Ref)}
+        yield from map(_source, self.query.group_by)
+        for expression, _, alias in select:
+            if alias not in references:
+                yield from expression.get_group_by_cols()
+        for resolved, (_, _, is_reference) in order_by:
+            if not is_reference:
+                yield from resolved.get_group_by_cols()
 
     def _compiled(self, part: BaseExpression) -> tuple[str, Sequence[Any]]:
         try:

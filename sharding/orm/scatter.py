@@ -290,7 +290,7 @@ class _LoadedRows(Sequence[Row]):
         start, size = 0, _FIRST_LOADED
         while start < self._length:
             yield from self._load(start, min(start + size, self._length))
-            start, size = start + size, max(2, start // 2)
+            start, size = start + size, max(1, start // 4)
 
     def _load(self, start: int, stop: int) -> list[Row]:
         try:

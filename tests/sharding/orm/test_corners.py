@@ -7,6 +7,8 @@ from tests.sharding.orm.reference import DifferentialTestCase, Example
 
 _FIRST = 'Window(RowNumber(), partition_by="profile", order_by="id")'
 
+_LEAST = 'Subquery(A.filter(profile=OuterRef("pk")).order_by("amount").values("amount")[:1])'
+
 _SAME = """
 P.filter(display_name="none").aggregate(a=StdDev(Length("bio"), filter=Q(pk__in=[])))
 P.aggregate(a=Count("pk", filter=Q(pk__in=[])), b=Sum(Length("bio"), filter=Q(pk__in=[])))
@@ -32,6 +34,9 @@ list(A.values(u=F("profile")).annotate(n=Count("kind", distinct=True)).order_by(
 list(P.annotate(n=Count("activities")).values("n").annotate(c=Count("pk")).order_by("n"))
 list(P.values("activities__profile").annotate(n=Count("pk")).order_by("activities__profile"))
 list(P.values("activities__profile").distinct().order_by("-activities__profile"))
+sorted(P.values(x={least}).annotate(n=Count("activities")).order_by("x").values("n"), key=repr)
+sorted(P.values("bio").annotate(n=Count("activities"), x={least}).values("n", "x"), key=repr)
+sorted(P.values("bio").annotate(n=Count("activities")).order_by("plan").values("n"), key=repr)
 
 P.values("bio").distinct().order_by("country").count()
 P.order_by("country").values("country").distinct()[1:3].count()
@@ -88,4 +93,5 @@ class CornerTests(DifferentialTestCase):
 
 
 def _lines(text: str) -> list[str]:
-    return [line.replace("{first}", _FIRST) for line in text.splitlines() if line]
+    filled = text.replace("{first}", _FIRST).replace("{least}", _LEAST)
+    return [line for line in filled.splitlines() if line]

@@ -8,7 +8,7 @@ from typing import Any
 from django.test import SimpleTestCase
 
 from tests.config.serving import GUNICORN, UVICORN, Site
-from tests.support import ServerLog, wait_until
+from tests.support import ServerLog, environment, run_program, wait_until
 
 # No session has this key; it is looked up, on the primary.
 COOKIE = "sessionid=unknown-session"
@@ -89,6 +89,17 @@ class GunicornTests(ServingTestCase):
         self.ask(site, times=24)
         self.assertGreater(self.connected(), 0)
         self.assertFinishes(site)
+
+    def test_an_error_while_it_is_loaded(self) -> None:
+        """In a worker, and before the fork: gunicorn's own exit codes, and nothing left open."""
+        for options, code in (((), 3), (("--preload",), 1)):
+            with self.subTest(options):
+                program = (*GUNICORN[:-1], *options, "tests.config.broken")
+                process = run_program(*program, env=environment(self.name) | {"PORT": "0"})
+                output, _ = process.communicate(timeout=30)
+                self.assertIn("This site is broken", output)
+                self.assertEqual(process.returncode, code)
+                self.assertClosed()
 
     def test_a_worker_is_killed(self) -> None:
         site = self.start(GUNICORN)

@@ -21,7 +21,7 @@ class ShardNumber(Func):
             return ShardNumber(F(query.model.shard_key)).resolve_expression(query, *args, **kwargs)
         return super().resolve_expression(query, *args, **kwargs)
 
-    def as_sql(self, compiler: Any, connection: Any, **context: Any) -> tuple[str, list[Any]]:
+    def as_sql(self, compiler: Any, connection: Any, *args: Any, **context: Any) -> Any:
         column, _ = compiler.compile(self.source_expressions[0])
         places = {alias: place for place, alias in enumerate(conf.shards())}
         by_slot = [places[owner] for owner in slot_cache.current().owners]

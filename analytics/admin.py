@@ -50,7 +50,7 @@ class UserAnalyticsAdmin(UserPagesAdmin, ReadOnlyAdmin):
     list_filter = ("is_active", "is_staff")
     search_fields = ("email", "name")
     date_hierarchy = "date_joined"
-    ordering = ("email",)
+    ordering = ("-date_joined",)
 
 
 class CopiedFromFilter(ShardFilter):

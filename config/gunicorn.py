@@ -1,5 +1,6 @@
 """gunicorn's settings: `gunicorn -c config/gunicorn.py config.wsgi`."""
 
+import atexit
 import os
 import shutil
 import sys
@@ -96,3 +97,7 @@ def _disconnect() -> None:
         from sharding.databases import DatabaseManager
 
         DatabaseManager().disconnect()
+
+
+# With --preload, an error while the site is loaded ends the master before it forks.
+atexit.register(_disconnect)

@@ -33,6 +33,7 @@ from sharding.errors import (
 __all__ = [
     "CONTENT_TYPE",
     "ProblemsMiddleware",
+    "answer",
     "bad_request",
     "not_found",
     "problem",
@@ -104,28 +105,31 @@ def respond(error: Exception, context: dict[str, Any]) -> Response | None:
 
 
 class ProblemsMiddleware(MiddlewareMixin):
-    """Answers 503 for a database that is down in views that are not of DRF, as the admin's."""
+    """Answers, in views that are not of DRF, as the admin's: 503 for a database that is down, and
+    400 for what none could store or look for, as a NUL.
+    """
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         found = _of_databases(exception)
-        if not found or found[0] != status.HTTP_503_SERVICE_UNAVAILABLE:
+        if not found or found[0] not in (400, 503):
             return None
         code, detail, members = found
-        response = _answer(request, code, detail, **members)
-        response["Retry-After"] = str(_RETRY_AFTER)
+        response = answer(request, code, detail, **members)
+        if code == 503:
+            response["Retry-After"] = str(_RETRY_AFTER)
         return response
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer what Django refuses to look at, e.g. a host outside ALLOWED_HOSTS."""
-    return _answer(request, 400, "The request is malformed, or for another host.")
+    return answer(request, 400, "The request is malformed, or for another host.")
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer for an address that there is not."""
     if not _is_api(request):
         return defaults.page_not_found(request, exception)
-    return _answer(request, 404, "Nothing has this address.")
+    return answer(request, 404, "Nothing has this address.")
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
@@ -137,7 +141,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
         return response
     if not _is_api(request):
         return defaults.server_error(request)
-    return _answer(request, 500, "Something failed that should not.")
+    return answer(request, 500, "Something failed that should not.")
 
 
 def _of_databases(error: BaseException) -> tuple[int, str, dict[str, Any]] | None:
@@ -157,12 +161,17 @@ def _of_databases(error: BaseException) -> tuple[int, str, dict[str, Any]] | Non
     if isinstance(error, ObjectDoesNotExist):
         return 404, "What this needs is not there, or no longer.", {}
     if isinstance(error, IntegrityError):
-        logger.warning("%s", error)
+        logger.warning("%s", _without_detail(error))
         return 409, "Something else was stored meanwhile that this contradicts.", {}
     if isinstance(error, DataError):
-        logger.warning("%s", error)
+        logger.warning("%s", _without_detail(error))
         return 400, "A value is none that a database can store.", {}
     return None
+
+
+def _without_detail(error: BaseException) -> str:
+    """What the server says that failed. Its DETAIL quotes rows, which are private."""
+    return str(error).partition("\n")[0]
 
 
 def _messages(error: DjangoValidationError) -> Any:
@@ -187,7 +196,8 @@ def _is_api(request: HttpRequest) -> bool:
     return request.path_info.startswith("/api/")
 
 
-def _answer(request: HttpRequest, code: int, detail: str, **members: Any) -> HttpResponse:
+def answer(request: HttpRequest, code: int, detail: str, **members: Any) -> HttpResponse:
+    """Answer a problem outside of DRF's views: as JSON below /api, else in plain words."""
     body = problem(code, detail, **members)
     if _is_api(request):
         return JsonResponse(body, status=code, content_type=CONTENT_TYPE)

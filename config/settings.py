@@ -113,6 +113,7 @@ MIDDLEWARE = [
     "config.requests.RequestsMiddleware",
     "config.probes.ProbesMiddleware",  # before what looks at the host and the scheme
     "django.middleware.security.SecurityMiddleware",
+    "config.policy.ContentPolicyMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -142,9 +143,13 @@ TEST_RUNNER = "tests.runner.Runner"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_USER_MODEL = "users.User"
+LOGIN_REDIRECT_URL = "admin:index"
 _VALIDATORS = "django.contrib.auth.password_validation"
 AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": f"{_VALIDATORS}.UserAttributeSimilarityValidator"},
+    {
+        "NAME": f"{_VALIDATORS}.UserAttributeSimilarityValidator",
+        "OPTIONS": {"user_attributes": ("email", "name")},
+    },
     {"NAME": f"{_VALIDATORS}.MinimumLengthValidator"},
     {"NAME": f"{_VALIDATORS}.CommonPasswordValidator"},
     {"NAME": f"{_VALIDATORS}.NumericPasswordValidator"},
@@ -154,6 +159,14 @@ AUTH_PASSWORD_VALIDATORS = [
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
+
+# Counts requests, see the rates below: Django's 300 entries would forget most of the clients.
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+        "OPTIONS": {"MAX_ENTRIES": 10_000},
+    }
+}
 
 STATIC_URL = "static/"
 WHITENOISE_USE_FINDERS = True  # serves the packages' files from where they are: no collectstatic
@@ -194,6 +207,14 @@ UNFOLD = {
     "SITE_TITLE": "Many databases",
     "SITE_HEADER": "Many databases",
     "SITE_SYMBOL": "hub",
+    "SITE_URL": None,  # there are no other pages to return to
+    "SITE_FAVICONS": [
+        {
+            "rel": "icon",
+            "type": "image/svg+xml",
+            "href": lambda request: static("analytics/icon.svg"),
+        }
+    ],
     "DASHBOARD_CALLBACK": "analytics.dashboard.dashboard",
     "STYLES": [lambda request: static("analytics/dashboard.css")],
     "SIDEBAR": {"show_search": False, "show_all_applications": False},

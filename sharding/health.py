@@ -1,21 +1,26 @@
 """Which databases can be used at this moment."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from django.db import OperationalError, connections
+
+from sharding.errors import ShardingError
+from sharding.orm.scatter import scatter
 
 __all__ = ["unreachable"]
 
 
-def unreachable(aliases: Iterable[str] = ()) -> list[str]:
-    """Return those of the aliases, all unless given, to which this process can send nothing."""
-    return [alias for alias in tuple(aliases) or tuple(connections) if not _is_usable(alias)]
+def unreachable(aliases: Collection[str] = ()) -> frozenset[str]:
+    """Return those of the aliases, all unless given, to which this process can send nothing.
 
-
-def _is_usable(alias: str) -> bool:
+    All are asked at once.
+    """
+    asked = tuple(aliases or connections)
     try:
-        with connections[alias].cursor() as cursor:
-            cursor.execute("SELECT 1")
-    except OperationalError:
-        return False
-    return True
+        _, missing = scatter(asked, "SELECT 1", (), partial=True)
+    except (OperationalError, ShardingError):
+        # One answers, but not as it should: a server without memory, or another shard's.
+        if len(asked) == 1:
+            return frozenset(asked)
+        return frozenset().union(*(unreachable([alias]) for alias in asked))
+    return missing

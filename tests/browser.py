@@ -92,9 +92,14 @@ class BrowserTestCase(SimpleTestCase):
         self.addCleanup(self.page.close)
         self.page.on("request", lambda request: self.asked.add(urlparse(request.url).netloc))
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("console", self._hear)
+
+    def _hear(self, message: Any) -> None:
+        if "Content Security Policy" in message.text:
+            self.errors.append(message.text)
 
     def assert_sound(self) -> None:
-        """Fail if a page asked another host, or a script of it failed."""
+        """Fail if a page asked another host, a script failed, or the browser was not allowed to."""
         self.assertEqual(self.asked - {urlparse(self.url).netloc, ""}, set())
         self.assertEqual(self.errors, [])
 

@@ -7,18 +7,30 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import IO, Any
 from unittest import mock
 from urllib.parse import quote, urlencode
+from uuid import UUID
 
 import psycopg
 from django.conf import settings
 from django.db import connections
+from django.utils import timezone
 
-from sharding import ownership
+from sharding import get_shard_for_user_id, ownership
+from sharding.hashing import slot_for
 from users.primary import breaker
 
-__all__ = ["ServerLog", "environment", "hand_over", "run_program", "server_down", "wait_until"]
+__all__ = [
+    "ServerLog",
+    "environment",
+    "fenced",
+    "hand_over",
+    "run_program",
+    "server_down",
+    "wait_until",
+]
 
 _DEADLINE = 30  # seconds
 # At its end Python frees most objects, connections among them, and freeing one closes it: by luck,
@@ -104,6 +116,20 @@ def hand_over(slots: Collection[int], source: str, target: str) -> None:
         ownership.release(cursor, slots)
     with ownership.changing(target) as cursor:
         ownership.claim(cursor, slots)
+
+
+@contextmanager
+def fenced(user_id: UUID) -> Iterator[None]:
+    """Let the user's shard refuse writes, as it does while the user's slot is handed over."""
+    alias, slot = get_shard_for_user_id(user_id), slot_for(user_id)
+    until = timezone.now() + timedelta(hours=1)
+    with ownership.changing(alias) as cursor:
+        ownership.set_state(cursor, [slot], "fenced", move=7, fenced_until=until)
+    try:
+        yield
+    finally:
+        with ownership.changing(alias) as cursor:
+            ownership.claim(cursor, [slot])
 
 
 class ServerLog:

@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 from analytics import sync
 from sharding import conf
 from sharding.errors import DatabaseUnavailable
+from sharding.health import unreachable
 
 __all__ = ["StateCollector"]
 
@@ -20,8 +21,9 @@ class StateCollector(Collector):
         up = GaugeMetricFamily(
             "database_up", "Whether this process reaches the database.", labels=["alias"]
         )
+        down = unreachable()
         for alias in connections:
-            up.add_metric([conf.label(alias)], float(_is_up(alias)))
+            up.add_metric([conf.label(alias)], float(alias not in down))
         yield up
         yield from _logs()
 
@@ -41,13 +43,3 @@ def _logs() -> Iterator[Metric]:
         entries.add_metric([source.name], measured.entries)
         size.add_metric([source.name], measured.bytes)
     yield from (lag, entries, size)
-
-
-def _is_up(alias: str) -> bool:
-    try:
-        with connections[alias].cursor() as cursor:
-            cursor.execute("SELECT 1")
-    except DatabaseUnavailable:
-        connections[alias].close_if_unusable_or_obsolete()
-        return False
-    return True

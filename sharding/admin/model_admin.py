@@ -14,6 +14,7 @@ from django.http import HttpRequest
 
 from sharding import get_shard_for_user_id
 from sharding.admin.changelist import BoundedModelAdmin, ShardedChangeList, selects_all
+from sharding.admin.columns import ShardNumber
 from sharding.admin.outage import OutageModelAdmin, warn_of_missing
 from sharding.admin.previews import Preview, deleted_rows
 from sharding.admin.transactions import logged, reachable_shard
@@ -52,7 +53,7 @@ class ShardedModelAdmin(BoundedModelAdmin, OutageModelAdmin):
             warn_of_missing(request, cl.missing)
         return response
 
-    @admin.display(description="shard")
+    @admin.display(description="shard", ordering=ShardNumber())
     def shard(self, obj: ShardedModel) -> str:
         """A column for lists: the alias of the row's shard."""
         return get_shard_for_user_id(obj.shard_key_value)

@@ -1,9 +1,11 @@
 """What people read in the admin while a database is down: which one, and what became of the form.
 
-Its own text names hosts and sockets, and is for the log.
+Its own text names hosts and sockets, and is for the log. A change of rows that are just moving to
+another shard is repeated until they have; should that take long, the same is said of it.
 """
 
 import logging
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -13,16 +15,20 @@ from django.urls import reverse
 
 from sharding import conf
 from sharding.admin.transactions import OutcomeUnknown
-from sharding.errors import DatabaseUnavailable
+from sharding.errors import DatabaseUnavailable, SlotMoved
+from sharding.following import run_again
 
-__all__ = ["SAFE", "OutageModelAdmin", "describe", "warn_of_missing"]
+__all__ = ["RETRY_AFTER", "OutageModelAdmin", "describe", "warn_of_missing"]
 
 logger = logging.getLogger(__name__)
 
-SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
+RETRY_AFTER = "5"  # seconds
+
+_SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
+_UNDONE = (DatabaseUnavailable, SlotMoved)
 
 
-def describe(error: DatabaseUnavailable) -> str:
+def describe(error: DatabaseUnavailable | SlotMoved) -> str:
     """Return one plain sentence about the database, and one about what was to be changed."""
     name = conf.label(error.alias)
     if isinstance(error, OutcomeUnknown):
@@ -30,6 +36,8 @@ def describe(error: DatabaseUnavailable) -> str:
             f"{name} was lost while this was being saved, so part of it may be done. Look again "
             f"when its server is back."
         )
+    if isinstance(error, SlotMoved):
+        return f"Rows are just moving away from {name}. Nothing was changed; try again in a moment."
     return f"{name} cannot be reached. Nothing was changed; try again when its server is back."
 
 
@@ -54,18 +62,23 @@ class OutageModelAdmin(admin.ModelAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> Any:
-        if request.method in SAFE:
+        if request.method in _SAFE:
             return super().changeform_view(request, object_id, form_url, extra_context)
+        save = super().changeform_view
         try:
-            with self.writing(request, object_id):
-                return super().changeform_view(request, object_id, form_url, extra_context)
-        except DatabaseUnavailable as error:
+            return self._repeated(
+                request,
+                lambda: self.writing(request, object_id),
+                lambda _: save(request, object_id, form_url, extra_context),
+            )
+        except _UNDONE as error:
             self._report(request, error)
             request._unsaved = describe(error)  # type: ignore[attr-defined]
         with self.placed(request, object_id):
             show: Any = super()._changeform_view  # type: ignore[misc]
             response = show(request, object_id, form_url, extra_context)
         response.status_code = 503
+        response["Retry-After"] = RETRY_AFTER
         return response
 
     def writing(self, request: HttpRequest, object_id: str | None) -> AbstractContextManager[Any]:
@@ -88,37 +101,66 @@ class OutageModelAdmin(admin.ModelAdmin):
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> Any:
-        if request.method in SAFE:
+        if request.method in _SAFE:
             return super().delete_view(request, object_id, extra_context)
+        delete = super().delete_view
         try:
-            with self.writing(request, object_id):
-                return super().delete_view(request, object_id, extra_context)
-        except DatabaseUnavailable as error:
+            return self._repeated(
+                request,
+                lambda: self.writing(request, object_id),
+                lambda _: delete(request, object_id, extra_context),
+            )
+        except _UNDONE as error:
             return self._back_to_list(request, error)
 
     def response_action(self, request: HttpRequest, queryset: Any) -> HttpResponse | None:
+        act = super().response_action
         try:
-            with self.acting(request, queryset) as chosen:
-                return super().response_action(request, chosen)
-        except DatabaseUnavailable as error:
+            return self._repeated(
+                request,
+                lambda: self.acting(request, queryset),
+                lambda chosen: act(request, chosen),
+            )
+        except _UNDONE as error:
             return self._back_to_list(request, error)
 
     def acting(self, request: HttpRequest, queryset: Any) -> AbstractContextManager[Any]:
         """Return what an action runs in, and gives the rows that were chosen."""
         return nullcontext(queryset)
 
-    def _back_to_list(self, request: HttpRequest, error: DatabaseUnavailable) -> HttpResponse:
+    def _repeated(
+        self,
+        request: HttpRequest,
+        around: Callable[[], AbstractContextManager[Any]],
+        work: Callable[[Any], Any],
+    ) -> Any:
+        """Do the work inside what `around` makes; again as a whole while its rows are moving."""
+
+        def once() -> Any:
+            _unsay(request)
+            with around() as entered:
+                return work(entered)
+
+        return run_again(once, alias=conf.primary)
+
+    def _back_to_list(
+        self, request: HttpRequest, error: DatabaseUnavailable | SlotMoved
+    ) -> HttpResponse:
         self._report(request, error)
         self.message_user(request, describe(error), messages.ERROR)
         name = f"{self.opts.app_label}_{self.opts.model_name}_changelist"
         return HttpResponseRedirect(reverse(f"{self.admin_site.name}:{name}"))
 
-    def _report(self, request: HttpRequest, error: DatabaseUnavailable) -> None:
+    def _report(self, request: HttpRequest, error: DatabaseUnavailable | SlotMoved) -> None:
         if error.alias == conf.primary():
             raise error  # without accounts and sessions there is no page of the admin
         logger.error("%s %s: %s", request.method, request.path, error)
-        # "Was saved successfully" is queued before the commit that has failed.
-        getattr(messages.get_messages(request), "_queued_messages", []).clear()
+        _unsay(request)
+
+
+def _unsay(request: HttpRequest) -> None:
+    """Take back "was saved successfully", which is queued before the commit that has failed."""
+    getattr(messages.get_messages(request), "_queued_messages", []).clear()
 
 
 def _failing_with(text: str) -> dict[str, Any]:

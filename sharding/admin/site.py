@@ -14,6 +14,7 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 
 from sharding import conf
+from sharding.admin.outage import RETRY_AFTER
 from sharding.errors import DatabaseUnavailable
 from sharding.models import ShardedQuerySet
 
@@ -22,8 +23,6 @@ __all__ = ["ShardedAdminSite"]
 logger = logging.getLogger(__name__)
 
 View = Callable[..., Any]
-
-_RETRY_AFTER = "5"  # seconds
 
 
 class ShardedAdminSite(AdminSite):
@@ -59,7 +58,7 @@ class ShardedAdminSite(AdminSite):
             template = "sharding/outage.html"
             context = {**self.each_context(request), **context, "sent": _sent(request)}
         response = render(request, template, context, status=503)
-        response["Retry-After"] = _RETRY_AFTER
+        response["Retry-After"] = RETRY_AFTER
         return response
 
 

@@ -4,14 +4,15 @@ from django.test import TestCase
 from django.urls import reverse
 from django.utils import timezone
 
-from analytics.models import SyncRun, UserAnalytics
+from analytics.models import ProfileAnalytics, SyncRun, UserAnalytics
+from tests.support import server_down
 from users.models import User
 
 
 class ReadOnlyAdminTests(TestCase):
     databases = "__all__"
     admin: User
-    rows: dict[str, UserAnalytics | SyncRun]
+    rows: dict[str, UserAnalytics | ProfileAnalytics | SyncRun]
 
     @classmethod
     def setUpTestData(cls):
@@ -24,8 +25,16 @@ class ReadOnlyAdminTests(TestCase):
             is_staff=False,
             date_joined=timezone.now(),
         )
+        profile = ProfileAnalytics.objects.create(
+            user_id=cls.admin.pk,
+            shard="shard_1",
+            country="CH",
+            plan="pro",
+            created_at=timezone.now(),
+            updated_at=timezone.now(),
+        )
         run = SyncRun.objects.create(mode="full", error="It stopped.")
-        cls.rows = {"useranalytics": copy, "syncrun": run}
+        cls.rows = {"useranalytics": copy, "profileanalytics": profile, "syncrun": run}
 
     def setUp(self):
         self.client.force_login(self.admin)
@@ -42,6 +51,8 @@ class ReadOnlyAdminTests(TestCase):
         for model, found, missed in (
             ("useranalytics", "q=ADA@", "q=bob"),
             ("useranalytics", "is_staff__exact=0", "is_staff__exact=1"),
+            ("profileanalytics", "country=CH&plan=pro", "country=CH&plan=free"),
+            ("profileanalytics", "shard=shard_1", "shard=shard_2"),
             ("syncrun", "q=stopped", "q=full"),
             ("syncrun", "mode=full", "mode=user"),
         ):
@@ -74,3 +85,13 @@ class ReadOnlyAdminTests(TestCase):
         for model in self.rows:
             url = reverse(f"admin:analytics_{model}_changelist")
             self.assertRedirects(self.client.get(url), f"{reverse('admin:login')}?next={url}")
+
+    def test_pages_name_analytics_while_it_is_down(self):
+        self.enterContext(self.assertLogs("django.request"))
+        self.enterContext(self.assertLogs("sharding.admin.site"))
+        for model, row in self.rows.items():
+            for name, args in (("changelist", []), ("change", [row.pk])):
+                url = reverse(f"admin:analytics_{model}_{name}", args=args)
+                with self.subTest(url), server_down("analytics"):
+                    response = self.client.get(url)
+                self.assertContains(response, "analytics cannot be reached", status_code=503)

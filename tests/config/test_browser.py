@@ -54,7 +54,7 @@ class AdminTests(BrowserTestCase):
     @classmethod
     def log_in(cls) -> None:
         page = cls.context.new_page()
-        page.goto(cls.url)
+        page.goto(f"{cls.url}/admin/login/")
         page.fill("input[name=username]", "Admin@example.com")
         page.fill("input[name=password]", PASSWORD)
         page.click("button[type=submit]")
@@ -72,7 +72,7 @@ class AdminTests(BrowserTestCase):
 
     def rows(self) -> list[str]:
         """The names of the profiles in the list."""
-        return self.page.locator("th.field-__str__ a").all_inner_texts()
+        return self.page.locator("th.field-name a").all_inner_texts()
 
     def test_the_dashboard_and_a_sync(self) -> None:
         self.go("")
@@ -131,6 +131,21 @@ class AdminTests(BrowserTestCase):
         self.page.click("button[name=_save]")
         self.see("was added successfully")
         self.assertTrue(Activity.objects.filter(profile=_user_id(8), kind="chosen").exists())
+        self.assert_sound()
+
+    def test_nothing_is_cut_off(self) -> None:
+        row = _user_id(3)
+        for path in (
+            *("", "users/profile/", "users/activity/", "analytics/syncrun/", "users/user/add/"),
+            *(f"users/{name}/change/" for name in (f"profile/{row}", f"user/{row}")),
+            f"users/user/{row}/delete/",
+        ):
+            for width in (1280, 390):
+                self.page.set_viewport_size({"width": width, "height": 844})
+                self.go(path)
+                with self.subTest(path, width=width):
+                    wide = self.page.evaluate("document.documentElement.scrollWidth")
+                    self.assertLessEqual(wide, width)
         self.assert_sound()
 
     def test_a_shard_dies(self) -> None:

@@ -27,19 +27,20 @@ from tests.users.api import with_token
 from users.models import Activity, Profile, User
 from users.services import create_user
 
-# Everything addresses what belongs to the second: she is "own". "bare" has no permission, "staff"
-# has all of them.
-ROLES = ("anonymous", "own", "other", "bare", "staff", "root")
+# Everything addresses what belongs to "own". "former" was a superuser and may log in no more,
+# "bare" has no permission, "staff" has all of them.
+ROLES = ("anonymous", "former", "own", "other", "bare", "staff", "root")
 
 # For each role a status, "login" for being sent to the login page, or A: the permissions allow it.
-EVERYBODY = "A A A A A A"
-STAFF = "401 403 403 403 A A"
-OWNER_AND_STAFF = "401 A 404 403 A A"
+EVERYBODY = "A A A A A A A"
+STAFF = "401 401 403 403 403 A A"
+OWNER_AND_STAFF = "401 401 A 404 403 A A"
+WITH_TOKEN = "401 401 A A A A A"
 
 API = {
     "api-login": {"POST": EVERYBODY},
-    "api-logout": {"POST": "401 A A A A A"},
-    "api-logout-all": {"POST": "401 A A A A A"},
+    "api-logout": {"POST": WITH_TOKEN},
+    "api-logout-all": {"POST": WITH_TOKEN},
     "api-users": {"GET": STAFF, "POST": STAFF},
     "api-user": {"GET": OWNER_AND_STAFF, "PATCH": OWNER_AND_STAFF, "DELETE": OWNER_AND_STAFF},
     "api-activities": {"GET": OWNER_AND_STAFF, "POST": OWNER_AND_STAFF},
@@ -55,27 +56,30 @@ API = {
 }
 # A session is not ended by what ends tokens.
 TOKENS_ALONE = ("api-logout", "api-logout-all")
+# A token that is worth nothing is refused, also where none is needed.
+NO_TOKEN_NEEDED = ("api-schema", "api-docs")
 
-ADMIN_PAGE = "login login login A A A"
-NEEDS_PERMISSION = "login login login 403 A A"
-NOBODY = "login login login 403 403 403"
+ADMIN_PAGE = "login login login login A A A"
+NEEDS_PERMISSION = "login login login login 403 A A"
+NOBODY = "login login login login 403 403 403"
+NOT_THERE = "login login login login 404 404 404"
 
 PAGES = {
     "": EVERYBODY,
     "healthz": EVERYBODY,
     "readyz": EVERYBODY,
-    "metrics": "401 401 401 A A A",
+    "metrics": "401 401 401 401 A A A",
     "admin/": ADMIN_PAGE,
     "admin/search/": ADMIN_PAGE,
     "admin/login/": EVERYBODY,
-    "admin/logout/": "A A A A A A",
+    "admin/logout/": EVERYBODY,
     "admin/password_change/": ADMIN_PAGE,
     "admin/password_change/done/": ADMIN_PAGE,
     "admin/autocomplete/": NEEDS_PERMISSION,
     "admin/jsi18n/": ADMIN_PAGE,
-    "admin/r/<path:content_type_id>/<path:object_id>/": "login login login 404 404 404",
-    "admin/^(?P<app_label>auth|users|knox|analytics)/$": "login login login 404 A A",
-    "admin/(?P<url>.*)$": "login login login 404 404 404",
+    "admin/r/<path:content_type_id>/<path:object_id>/": NOT_THERE,
+    "admin/^(?P<app_label>auth|users|knox|analytics)/$": "login login login login 404 A A",
+    "admin/(?P<url>.*)$": NOT_THERE,
     "admin/users/user/<id>/password/": NEEDS_PERMISSION,
     "admin/analytics/syncrun/now/": NEEDS_PERMISSION,
 }
@@ -127,6 +131,9 @@ class PermissionTests(TestCase):
     def setUpTestData(cls) -> None:
         cls.users = {
             "anonymous": None,
+            "former": create_user(
+                email="former@example.com", is_staff=True, is_superuser=True, is_active=False
+            ),
             "own": create_user(email="own@example.com"),
             "other": create_user(email="other@example.com"),
             "bare": create_user(email="bare@example.com", is_staff=True),
@@ -259,6 +266,8 @@ class PermissionTests(TestCase):
                 for token in (False, True):
                     alone = route.name in TOKENS_ALONE and not token
                     expected = " ".join(["401"] * len(ROLES)) if alone else of_tokens
+                    if token and route.name in NO_TOKEN_NEEDED:
+                        expected = "A 401 A A A A A"
                     found = [self.ask(route, method, role, token) for role in ROLES]
                     with self.subTest(route.name, method=method, token=token):
                         self.assertEqual(" ".join(found), expected)

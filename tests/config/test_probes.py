@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.db import connections
 from django.test import AsyncClient, SimpleTestCase, override_settings
 
 from tests.outage import pointed_to
@@ -45,6 +46,14 @@ class ProbesTests(SimpleTestCase):
                 code, body = self.ready()
                 self.assertEqual((code, body["status"]), (200, "degraded"))
                 self.assertEqual(body["databases"][alias], "down")
+
+    def test_a_server_that_is_another_shards_is_no_use(self):
+        wrong = {key: connections["shard_1"].settings_dict[key] for key in ("HOST", "PORT", "NAME")}
+        with pointed_to({"shard_2": wrong}):
+            code, body = self.ready()
+        self.assertEqual((code, body["status"]), (200, "degraded"))
+        down = [name for name, state in body["databases"].items() if state == "down"]
+        self.assertEqual(down, ["shard_2"])
 
     def test_unavailable_while_the_primary_is_down(self):
         with pointed_to({"default": NOWHERE}), self.assertLogs("django.request"):

@@ -17,8 +17,8 @@ from sharding.errors import (
     DatabaseUnavailable,
     InvalidShardKey,
     InvalidSlotMap,
-    ShardingError,
     ShardKeyRequired,
+    SlotMoved,
 )
 
 handler400 = "config.problems.bad_request"
@@ -47,10 +47,6 @@ urlpatterns = [
 ]
 
 
-class SlotMoving(ShardingError):
-    """As the error of a slot that is being moved."""
-
-
 def answer(error: Exception) -> Any:
     response = respond(error, {})
     assert response is not None
@@ -59,7 +55,8 @@ def answer(error: Exception) -> Any:
 
 class RespondTests(SimpleTestCase):
     def test_what_passes_by_itself_is_503_and_retried(self):
-        for error in (DOWN, OperationalError("deadlock"), SlotMoving("x"), InvalidSlotMap("x")):
+        moving = SlotMoved("x", alias="shard_1", slot=1)
+        for error in (DOWN, OperationalError("deadlock"), moving, InvalidSlotMap("x")):
             with self.subTest(error), self.assertLogs("config.problems", "ERROR"):
                 response = respond(error, {})
                 assert response is not None
@@ -68,13 +65,14 @@ class RespondTests(SimpleTestCase):
 
     def test_other_errors_of_databases(self):
         for error, code in (
-            (IntegrityError("duplicate key (email)=(x)"), 409),
+            (IntegrityError('violates "users_email"\nDETAIL:  Key (email)=(x) is there.'), 409),
             (DataError("out of range"), 400),
         ):
-            with self.subTest(error), self.assertLogs("config.problems"):
+            with self.subTest(error), self.assertLogs("config.problems") as logs:
                 found, data = answer(error)
                 self.assertEqual(found, code)
                 self.assertNotIn("email", str(data))
+                self.assertNotIn("Key", logs.output[0])
         self.assertEqual(answer(InvalidShardKey("no UUID"))[0], 400)
         # Deleted by another request, just after this one had found it.
         self.assertEqual(answer(ObjectDoesNotExist())[0], 404)

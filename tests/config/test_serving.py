@@ -8,7 +8,7 @@ from typing import Any
 from django.test import SimpleTestCase
 
 from tests.config.serving import GUNICORN, UVICORN, Site
-from tests.support import ServerLog, wait_until
+from tests.support import ServerLog, environment, run_program, wait_until
 
 # No session has this key; it is looked up, on the primary.
 COOKIE = "sessionid=unknown-session"
@@ -89,6 +89,18 @@ class GunicornTests(ServingTestCase):
         self.ask(site, times=24)
         self.assertGreater(self.connected(), 0)
         self.assertFinishes(site)
+
+    def test_an_error_while_it_is_loaded(self) -> None:
+        """In a worker, and before the fork: it ends, and leaves nothing open."""
+        env = environment(self.name) | {"PORT": "0", "WEB_CONCURRENCY": "1"}
+        for options in ((), ("--preload",)):
+            with self.subTest(options):
+                process = run_program(*GUNICORN[:-1], *options, "tests.config.broken", env=env)
+                self.addCleanup(process.kill)
+                output, _ = process.communicate(timeout=60)
+                self.assertIn("This site is broken", output)
+                self.assertIn(process.returncode, (1, 3))  # 3: gunicorn's, of a worker
+                self.assertClosed()
 
     def test_a_worker_is_killed(self) -> None:
         site = self.start(GUNICORN)

@@ -99,6 +99,31 @@ class UserAdminTests(TestCase):
         self.client.force_login(self.ada)
         self.assertEqual(self.client.get(LIST).status_code, 200)
 
+    def test_staff_cannot_rise_nor_change_others_of_the_staff(self):
+        staff = User.objects.create_user("staff@example.com", PASSWORD, is_staff=True)
+        staff.user_permissions.set(Permission.objects.filter(content_type__model="user"))
+        self.client.force_login(staff)
+        rights = {"is_staff": "on", "is_superuser": "on"}
+        form = self.change(name="Ada King", **rights, user_permissions=[1])
+        self.assertRedirects(self.client.post(page("change", self.ada), form), LIST)
+        self.ada.refresh_from_db()
+        self.assertEqual((self.ada.name, self.ada.is_staff), ("Ada King", False))
+        self.assertFalse(self.ada.is_superuser or self.ada.user_permissions.exists())
+        self.enterContext(self.assertLogs("django.request"))
+        password = {"usable_password": "true", "password1": PASSWORD, "password2": PASSWORD}
+        for user in (self.admin, staff):
+            self.assertEqual(self.client.get(page("change", user)).status_code, 200)
+            url = reverse("admin:auth_user_password_change", args=[user.pk])
+            for path, sent in (
+                (page("change", user), self.change(**rights)),
+                (page("delete", user), {"post": "yes"}),
+                (url, password | {"set-password": "1"}),
+            ):
+                self.assertEqual(self.client.post(path, sent).status_code, 403)
+            chosen = {"action": "delete_selected", "_selected_action": [user.pk], "post": "yes"}
+            self.assertEqual(self.client.post(LIST, chosen).status_code, 403)
+        self.assertEqual(User.objects.filter(is_superuser=True).count(), 1)
+
     def test_sets_another_password(self):
         url = reverse("admin:auth_user_password_change", args=[self.ada.pk])
         new = PASSWORD + "-2"

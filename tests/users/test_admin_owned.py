@@ -61,6 +61,10 @@ class ProfileAdminTests(ShardedTestCase):
         response = self.client.get(f"{LIST}?plan=gold", follow=True)
         self.assertEqual(response.redirect_chain, [(f"{LIST}?e=1", 302)])
 
+    def test_orders_by_name(self) -> None:
+        self.assertEqual(self.listed("o=1"), [self.admin.pk, self.ada.pk])
+        self.assertEqual(self.listed("o=-1"), [self.ada.pk, self.admin.pk])
+
     def test_finds_activities_by_their_user(self) -> None:
         url = page("users_activity", "changelist")
         for term, number in ((self.ada.pk, 12), (self.activities[0].pk, 1), ("k03", 1)):

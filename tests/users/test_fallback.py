@@ -1,18 +1,22 @@
 """Reading accounts while the primary is down."""
 
+from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
 from django.core.cache import cache
 from django.db import ProgrammingError, connections
 from django.db.models import F
-from django.test import TestCase
+from django.test import SimpleTestCase, TestCase
 
 from analytics.models import UserAnalytics
 from analytics.sync.described import USERS
 from sharding.errors import DatabaseUnavailable
+from tests.outage import pool_options
 from tests.support import server_down
 from users import fallback
+from users.fallback import UsersRead
 from users.models import User
+from users.primary import breaker
 from users.services import read_users_with_fallback
 
 
@@ -84,3 +88,25 @@ class FallbackTests(TestCase):
         for limit, offset in ((-1, 0), (1, -1)):
             with self.subTest(limit), self.assertRaisesRegex(ValueError, "negative"):
                 read_users_with_fallback(limit=limit, offset=offset)
+
+
+class PoolTests(SimpleTestCase):
+    databases = "__all__"
+
+    def test_no_connection_in_time_is_an_outage(self):
+        self.enterContext(self.assertLogs("users.primary"))
+        self.addCleanup(breaker.close)
+        with (
+            pool_options("default", min_size=0, max_size=1, timeout=0.2),
+            connections["default"].cursor(),
+            ThreadPoolExecutor(1) as thread,
+        ):
+            read = thread.submit(self.read).result()
+        self.assertEqual(read.source, "analytics")
+
+    def read(self) -> UsersRead:
+        """Read in a thread of its own, which has a connection of its own."""
+        try:
+            return read_users_with_fallback()
+        finally:
+            connections.close_all()

@@ -17,6 +17,8 @@ from users.models import Profile, User
 
 __all__ = ["GroupAdmin", "UserAdmin"]
 
+_RIGHTS = ("is_staff", "is_superuser", "groups", "user_permissions")
+
 register_page(User, "Account")
 admin.site.unregister(Group)
 
@@ -28,7 +30,11 @@ class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
 
 @admin.register(User)
 class UserAdmin(BoundedModelAdmin, OutageModelAdmin, UserPagesAdmin, DjangoUserAdmin, ModelAdmin):
-    """Django's own pages and forms for users, with the fields of ours."""
+    """Django's own pages and forms for users, with the fields of ours.
+
+    As in the API, only superusers change members of the staff, or make any: with Django's own,
+    whoever may change users can make themself a superuser.
+    """
 
     form = UserChangeForm
     add_form = UserCreationForm
@@ -65,3 +71,23 @@ class UserAdmin(BoundedModelAdmin, OutageModelAdmin, UserPagesAdmin, DjangoUserA
             super().get_deleted_objects(accounts, request),
             deleted_rows(owned, request, self.admin_site),
         )
+
+    def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        return super().has_change_permission(request, obj) and _may_change(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        return super().has_delete_permission(request, obj) and _may_change(request, obj)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
+        fields = super().get_readonly_fields(request, obj)
+        return fields if _is_superuser(request) else (*fields, *_RIGHTS)
+
+
+def _may_change(request: HttpRequest, obj: User | None) -> bool:
+    if obj is None or _is_superuser(request):
+        return True
+    return not (obj.is_staff or obj.is_superuser)
+
+
+def _is_superuser(request: HttpRequest) -> bool:
+    return bool(getattr(request.user, "is_superuser", False))

@@ -10,13 +10,13 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
+from django_countries import countries
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
 from unfold.forms import PaginationInlineFormSet
 
 from sharding.admin import ShardedInlineFormSet, ShardedModelAdmin, ShardFilter
 from users.admin.links import UserPagesAdmin, register_page
-from users.countries import COUNTRIES
 from users.models import Activity, Profile, User
 
 __all__ = ["ActivityAdmin", "CountryFilter", "PlanFilter", "ProfileAdmin"]
@@ -34,7 +34,7 @@ class CountryFilter(DropdownFilter):
     parameter_name = "country"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        named = [(code, f"{name} ({code})") for code, name in COUNTRIES.items()]
+        named = [(code, f"{name} ({code})") for code, name in countries]
         return [(_NO_COUNTRY, "(not given)"), *named]
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
@@ -115,7 +115,7 @@ class ProfileAdmin(ShardedModelAdmin, UserPagesAdmin, ModelAdmin):
     """The profiles of all shards."""
 
     form = ProfileForm
-    list_display = ("__str__", "country", "plan", "created_at", "shard")
+    list_display = ("name", "country", "plan", "created_at", "shard")
     list_filter = (CountryFilter, PlanFilter, ShardFilter)
     search_fields = ("display_name",)
     search_help_text = "Name, email or id"
@@ -129,6 +129,11 @@ class ProfileAdmin(ShardedModelAdmin, UserPagesAdmin, ModelAdmin):
         (None, {"fields": ("user_id", "display_name", "country", "plan", "bio")}),
         ("More", {"fields": ("settings", "created_at", "updated_at")}),
     )
+
+    @admin.display(description="profile", ordering="display_name")
+    def name(self, obj: Profile) -> str:
+        """A column for lists: the name, or the id where there is none."""
+        return str(obj)
 
     def get_search_results(
         self, request: HttpRequest, queryset: Any, search_term: str

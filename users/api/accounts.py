@@ -12,6 +12,7 @@ from rest_framework.response import Response
 
 from sharding import conf
 from sharding.errors import DatabaseUnavailable
+from users.api.logins import PasswordThrottle
 from users.api.pages import PageQuery, page, page_schema, queried, read_cursor
 from users.api.permissions import OwnOrStaff, require_may_change
 from users.api.serializers import (
@@ -86,6 +87,7 @@ class UserView(ApiView):
     """One account with its profile. For the user themself, and for staff."""
 
     permission_classes = [OwnOrStaff]
+    throttle_classes = [*ApiView.throttle_classes, PasswordThrottle]
     staff_permissions: ClassVar = {
         "GET": "users.view_user",
         "PATCH": "users.change_user",

@@ -13,14 +13,31 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import AllowAny, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.throttling import ScopedRateThrottle
+from rest_framework.throttling import SimpleRateThrottle
 
 from users.api.authentication import TokenAuthentication, forget
 from users.api.serializers import AccountSerializer, Strict
 from users.api.views import ApiView
 from users.models import User
 
-__all__ = ["LoginView", "LogoutAllView", "LogoutView"]
+__all__ = ["LoginThrottle", "LoginView", "LogoutAllView", "LogoutView", "PasswordThrottle"]
+
+
+class LoginThrottle(SimpleRateThrottle):
+    """How often an address may try to log in, here and in the admin together, whoever it is."""
+
+    scope = "login"
+
+    def get_cache_key(self, request: Any, view: Any) -> str:
+        return self.cache_format % {"scope": self.scope, "ident": self.get_ident(request)}
+
+
+class PasswordThrottle(LoginThrottle):
+    """The same for users who set their password: to check the present one takes as long."""
+
+    def allow_request(self, request: Any, view: Any) -> bool:
+        own = request.method == "PATCH" and request.user.pk == view.kwargs["user_id"]
+        return not (own and "password" in request.data) or super().allow_request(request, view)
 
 
 class LoginSerializer(Strict):
@@ -33,8 +50,7 @@ class LoginView(ApiView):
 
     authentication_classes = []
     permission_classes = [AllowAny]
-    throttle_classes = [ScopedRateThrottle]
-    throttle_scope = "login"
+    throttle_classes = [LoginThrottle]
 
     def get_authenticate_header(self, request: Request) -> str:
         return TokenAuthentication().authenticate_header(request)

@@ -3,6 +3,7 @@
 from typing import Any, ClassVar
 
 from rest_framework.request import Request
+from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from sharding.scope import authenticating
@@ -25,3 +26,9 @@ class ApiView(APIView):
 
     def perform_authentication(self, request: Request) -> None:
         identify(request)
+
+    def finalize_response(
+        self, request: Request, response: Response, *args: Any, **kwargs: Any
+    ) -> Response:
+        response.headers.setdefault("Cache-Control", "no-store")  # tokens, and people's data
+        return super().finalize_response(request, response, *args, **kwargs)

@@ -61,7 +61,7 @@ class Activity(ShardedModel):
         on_delete=models.CASCADE,
         related_name="activities",
         db_column="user_id",
-        db_index=False,  # both indexes below begin with it
+        db_index=False,  # two indexes begin with it
     )
     kind = models.CharField(max_length=40)
     amount = models.DecimalField(max_digits=12, decimal_places=2, default=Decimal(0))
@@ -70,7 +70,10 @@ class Activity(ShardedModel):
 
     class Meta:
         verbose_name_plural = "activities"
-        indexes = [models.Index(fields=["profile", "occurred_at"])]
+        indexes = [
+            models.Index(fields=["profile", "occurred_at"]),
+            models.Index(fields=["occurred_at"]),  # for lists of all users' activities
+        ]
         constraints = [
             # Moving a slot identifies rows by this: the key must be part of it.
             models.UniqueConstraint(fields=["profile", "id"], name="users_activity_user_id_id")

@@ -46,6 +46,16 @@ class CostTests(ShardedTestCase):
             with self.subTest(url), self.assertFanout(1 + 1 + 2):
                 self.get(url)
 
+    def test_orders_by_shard(self) -> None:
+        for url in (LIST, ACTIVITIES):
+            for order in ("5", "-5"):
+                with self.subTest(url, order=order), self.assertFanout(4):
+                    first = self.get(f"{url}?o={order}").context["cl"].result_list
+                rest = self.get(f"{url}?o={order}&p=2").context["cl"].result_list
+                shards = [get_shard_for_user_id(row.shard_key_value) for row in (*first, *rest)]
+                self.assertEqual(shards, sorted(shards, reverse=order == "-5"))
+                self.assertGreater(len({*shards}), 1)
+
     def test_few_rows_are_not_counted_again(self) -> None:
         with self.assertFanout(1 + 2):
             self.get(f"{LIST}?plan=pro")

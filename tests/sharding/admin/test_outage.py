@@ -24,7 +24,7 @@ from tests.sharding.methods.world import (
     plain,
     profiles,
 )
-from tests.support import server_down
+from tests.support import fenced, server_down
 from users.models import Activity, Profile, User
 
 DOWN = "shard_2"  # where Bob is
@@ -152,11 +152,28 @@ class OutageTests(WorldTestCase):
         with server_down(DOWN):
             response = self.client.post(url, data)
         self.assertContains(response, "Send it again", status_code=503)
+        self.assertIn("Retry-After", response)
         fields = re.findall(r'type="hidden" name="(.+?)" value="(.*?)">', response.content.decode())
         sent = {name: html.unescape(value) for name, value in fields}
         self.assertEqual(sent | {key: str(value) for key, value in data.items()}, sent)
         self.assertRedirects(self.client.post(url, sent), LIST)
         self.assertEqual(Profile.objects.get(pk=BOB).display_name, '"Typed" long')
+
+    def test_rows_that_are_just_moving(self) -> None:
+        self.enterContext(self.assertLogs("django.request"))
+        url = page("profile", "change", BOB)
+        data = profile_form(display_name="Typed long") | inline(initial=0)
+        chosen = {"action": "move_to_team", "_selected_action": [ADA, BOB], "index": 0}
+        with fenced(BOB):
+            response = self.client.post(url, data)
+            self.assertContains(response, "just moving away from shard_2", status_code=503)
+            self.assertIn("Retry-After", response)
+            self.assertContains(response, 'value="Typed long"', status_code=503)
+            for path, form in ((page("profile", "delete", BOB), {"post": "yes"}), (LIST, chosen)):
+                self.assertIn("Nothing was changed", said(self.client.post(path, form)))
+        self.assertEqual({Profile.objects.get(pk=pk).plan for pk in (ADA, BOB)}, {"pro", "free"})
+        self.assertFalse(LogEntry.objects.exists())
+        self.assertEqual(self.client.post(url, data).status_code, 302)
 
     def test_a_choice_that_is_none(self) -> None:
         url = page("activity", "add")

@@ -1,12 +1,13 @@
 """A shard that dies while its rows are committed: nobody knows, and nobody is told that they do."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 from uuid import UUID
 
 from django.contrib.admin.models import LogEntry
+from django.contrib.messages import get_messages
 from django.contrib.sessions.models import Session
 from django.db import close_old_connections
 from django.test import Client
@@ -16,6 +17,7 @@ from config.embedded import Cluster
 from tests.outage import migrated_servers
 from tests.sharding.admin.test_differential import inline, profile_form
 from tests.sharding.methods.world import BOB, CommittedWorldTestCase
+from tests.support import fenced
 from users.admin import ProfileAdmin
 from users.models import Profile, User
 
@@ -70,3 +72,21 @@ class CommitTests(CommittedWorldTestCase):
         self.assertContains(response, "Send it again", status_code=503)
         self.assertNotContains(response, "successfully", status_code=503)
         self.assertFalse(LogEntry.objects.exists())
+
+
+class MoveTests(CommittedWorldTestCase):
+    def test_a_change_waits_until_its_rows_have_moved(self) -> None:
+        user = User.objects.create_superuser("admin@example.com", id=UUID(int=4 << 76))
+        for rows in (Session.objects.all(), LogEntry.objects.all()):
+            self.addCleanup(rows.delete)
+        self.addCleanup(user.delete)
+        self.client.force_login(user)
+        with ExitStack() as move:
+            move.enter_context(fenced(BOB))
+            self.enterContext(patch("sharding.slot_cache.pause", move.close))
+            url = reverse("admin:users_profile_change", args=[BOB])
+            response = self.client.post(url, profile_form(plan="team") | inline(initial=0))
+        self.assertEqual(response.status_code, 302)
+        self.assertEqual(Profile.objects.get(pk=BOB).plan, "team")
+        self.assertEqual(len(get_messages(response.wsgi_request)), 1)
+        self.assertEqual(LogEntry.objects.count(), 1)

@@ -111,3 +111,13 @@ class ThrottleTests(ApiTestCase):
             codes = [ada.get(f"/api/users/{self.ada.pk}").status_code for _ in range(3)]
             self.assertEqual(codes, [200, 200, 429])
             self.assertEqual(eve.get(f"/api/users/{self.eve.pk}").status_code, 200)
+
+    def test_guessing_the_present_password_is_a_login(self):
+        def patch(by: User, **body: str) -> int:
+            return self.send("PATCH", f"/api/users/{self.ada.pk}", by=by, body=body).status_code
+
+        wrong = {"password": "battery staple", "current_password": "wrong"}
+        with mock.patch.dict(SimpleRateThrottle.THROTTLE_RATES, login="1/minute"):
+            self.assertEqual([patch(self.ada, **wrong) for _ in range(2)], [400, 429])
+            self.assertEqual(patch(self.ada, name="Countess"), 200)
+            self.assertEqual(patch(self.staff, password="battery staple"), 200)

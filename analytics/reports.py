@@ -2,7 +2,7 @@
 
 What answers quickly over a million users, and why:
 
-    totals                 the primary key's index of each table, scanned alone
+    totals                 the table of accounts, scanned once: it counts all of them
     sign_ups, retention    the index on date_joined, for the range asked for
     active_users           the index on last_login, for the range asked for
     by_country_and_plan    the index on country and plan, scanned alone

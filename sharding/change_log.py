@@ -12,7 +12,9 @@ from django.apps import apps
 from django.db import connections, models
 from psycopg.sql import SQL, Composed, Identifier
 
-__all__ = ["Change", "ClockTimestamp", "change_triggers", "tune_logs"]
+from sharding.models.local import LocalManager
+
+__all__ = ["Change", "ClockTimestamp", "ShardChange", "change_triggers", "tune_logs"]
 
 
 # With this setting on, the guard lets nothing be deleted but rows that were moved away.
@@ -40,6 +42,16 @@ class Change(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user_id or 'everything'} at {self.at:%Y-%m-%d %H:%M:%S}"
+
+
+class ShardChange(Change):
+    """The same for rows on the shards: each shard has a log of its own."""
+
+    objects = LocalManager(primary=False)
+
+    class Meta:
+        abstract = True
+        base_manager_name = "objects"
 
 
 def change_triggers(

@@ -96,6 +96,7 @@ def verify(source: Source) -> Iterator[tuple[Range, list[UUID]]]:
 def sync_key(source: Source, key: UUID | str) -> SyncResult:
     """Copy one user's row as it is now. Raises SyncFailed, DatabaseUnavailable."""
     key = UUID(str(key))
+    _require_primary_server(source)
     for attempt in range(_ATTEMPTS):
         try:
             return sync_keys(begin(source), [key])

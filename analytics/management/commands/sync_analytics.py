@@ -74,6 +74,7 @@ class Command(BaseCommand):
         _require_use(options)
         self.batch_size = options["batch_size"] or sync.BATCH
         # disable=None: a bar on a terminal only.
+        self.said: set[str] = set()
         self.hidden = None if options["progress"] else True
         try:
             self._handle(options)
@@ -139,7 +140,9 @@ class Command(BaseCommand):
         return failed
 
     def _complain(self, source: sync.Source, error: Exception) -> None:
-        self.stderr.write(self.style.ERROR(f"{source.name}: {error}"))
+        if (text := str(error)) not in self.said:  # analytics fails every source alike
+            self.said.add(text)
+            self.stderr.write(self.style.ERROR(f"{source.name}: {text}"))
 
     def _shown(self, source: sync.Source, *, full: bool) -> Any:
         """Sync a source, and show how far it is."""

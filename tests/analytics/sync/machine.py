@@ -1,5 +1,6 @@
 """A world of writers, syncs and accidents for hypothesis to play: see SyncMachine."""
 
+import os
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -95,12 +96,19 @@ class Died(OperationalError):
 
 @dataclass
 class Late:
-    """A transaction that wrote to one key and is not committed yet."""
+    """A transaction that wrote to one key and is not committed yet; perhaps it is prepared."""
 
     source: Source
     client: psycopg.Connection[Any]
     key: UUID
     version: str | None
+    prepared: bool
+
+    def commit(self) -> None:
+        self.client.tpc_commit() if self.prepared else self.client.commit()
+
+    def rollback(self) -> None:
+        self.client.tpc_rollback() if self.prepared else self.client.rollback()
 
 
 @dataclass
@@ -154,8 +162,8 @@ Choice = tuple[int, Source, bool, int]
 runners = st.tuples(
     st.integers(0, 2), sources, st.sampled_from([False, False, True]), st.sampled_from([1, 2, 50])
 )
-WRITES = ("store", "delete", "insert all", "update all", "move", "new id", "truncate")
-ROW_WRITES = WRITES[:-1]  # those that do not wait for a sync's locks
+ROW_WRITES = ("store", "delete", "take back", "insert all", "update all", "move", "new id")
+WRITES = (*ROW_WRITES, "truncate", "rewrite")  # the last two would wait for a sync's locks
 
 
 class SyncMachine(RuleBasedStateMachine):
@@ -192,8 +200,8 @@ class SyncMachine(RuleBasedStateMachine):
     def write(self, source: Source, kind: str, number: int, other: int) -> None:
         self._write(source, kind, number, other)
 
-    @rule(source=sources, number=numbers, deletes=st.booleans())
-    def begin_late(self, source: Source, number: int, deletes: bool) -> None:
+    @rule(source=sources, number=numbers, deletes=st.booleans(), prepares=st.booleans())
+    def begin_late(self, source: Source, number: int, deletes: bool, prepares: bool) -> None:
         """Write in a transaction that commits later: its number in the log is taken already."""
         user_id = self.world.keys[number]
         busy = [late.client for late in self.late]
@@ -201,11 +209,15 @@ class SyncMachine(RuleBasedStateMachine):
         if user_id in self._locked(source) or not free:
             return
         table, version = TABLES[source], None
+        if prepares:
+            free[0].tpc_begin(f"{os.getpid()} {source.name} {user_id}")
         free[0].execute(f"DELETE FROM {table.name} WHERE {table.key} = %s", [user_id])
         if not deletes:
             version = self._version(source)
             free[0].execute(table.insert, [version, [user_id]])
-        self.late.append(Late(source, free[0], user_id, version))
+        if prepares:
+            free[0].tpc_prepare()
+        self.late.append(Late(source, free[0], user_id, version, prepares))
 
     @precondition(lambda self: self.late)
     @rule(choice=choices, commits=st.booleans())
@@ -328,7 +340,7 @@ class SyncMachine(RuleBasedStateMachine):
         for source in SOURCES:
             sync(source)
             assert copies(source) == rows(source)
-            assert verify(source) == []
+            assert not list(verify(source))
 
     @invariant()
     def nothing_is_lost_or_invented(self) -> None:
@@ -344,7 +356,7 @@ class SyncMachine(RuleBasedStateMachine):
                 self.settle()
             finally:
                 for late in self.late:
-                    late.client.rollback()
+                    late.rollback()
                 self.patches.close()
 
     def _runner(self, runner: Choice) -> Runner:
@@ -370,6 +382,10 @@ class SyncMachine(RuleBasedStateMachine):
                 self._execute(source, query, [version, [user_id]])
             case "delete" if user_id in free:
                 self._execute(source, f"DELETE FROM {table.name} {which}", [[user_id]])
+            case "take back" if user_id in free:
+                writer = self.world.writers[source.alias]
+                with writer.transaction(), writer.transaction(force_rollback=True):
+                    writer.execute(f"DELETE FROM {table.name} {which}", [[user_id]])
             case "insert all":
                 missing = [user_id for user_id in free if user_id not in self._stored(source)]
                 version = self._version(source, *missing)
@@ -387,6 +403,8 @@ class SyncMachine(RuleBasedStateMachine):
                 self._execute(source, query, [new_id, version, [user_id]])
             case "truncate" if not locked:
                 self._execute(source, f"TRUNCATE {table.name} CASCADE", [])
+            case "rewrite" if not locked:
+                self._execute(source, f"VACUUM FULL {table.name}", [])
 
     def _stored(self, source: Source) -> set[UUID]:
         table = TABLES[source]
@@ -412,11 +430,11 @@ class SyncMachine(RuleBasedStateMachine):
     def _end_late(self, late: Late, *, commits: bool) -> None:
         self.touched.add(late.source)
         if not commits:
-            late.client.rollback()
+            late.rollback()
             return
         if late.version:
             self.versions[late.source].setdefault(late.key, set()).add(late.version)
-        late.client.commit()
+        late.commit()
 
     def _go_on(
         self,
@@ -450,7 +468,7 @@ class SyncMachine(RuleBasedStateMachine):
         tables, position = self.saved[alias][choice % len(self.saved[alias])]
         for late in [late for late in self.late if late.source.alias == alias]:
             self.late.remove(late)
-            late.client.rollback()
+            late.rollback()
         writer = self.world.writers[alias]
         with writer.transaction():
             writer.execute("SET LOCAL session_replication_role = replica")  # no triggers

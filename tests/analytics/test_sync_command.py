@@ -115,6 +115,21 @@ class RunTests(SyncTestCase):
                 self.assertIn("users: going on from page 12 of the table", resumed)
                 self.assertEqualSides()
 
+    def test_a_progress_bar_on_a_terminal_alone(self) -> None:
+        class Terminal(StringIO):
+            def isatty(self) -> bool:
+                return True
+
+        for stream, progress, shown in (
+            (Terminal(), True, True),
+            (Terminal(), False, False),
+            (StringIO(), True, False),
+        ):
+            clear(["analytics"])
+            with mock.patch("sys.stderr", stream):
+                call_command("sync_analytics", progress=progress, stdout=StringIO())
+            self.assertEqual("users: " in stream.getvalue() and " rows" in stream.getvalue(), shown)
+
     def test_old_records_are_dropped(self) -> None:
         for days in (1, 100):
             SyncRun.objects.create(mode="old", started_at=timezone.now() - timedelta(days=days))

@@ -2,15 +2,13 @@
 
 import os
 from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 from unittest import mock
 from uuid import UUID
 
-import psycopg
-from django.db import OperationalError, connections
+from django.db import OperationalError
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -23,23 +21,18 @@ from analytics.sync import (
     sync_user,
     verify,
 )
-from sharding import get_shard_for_user_id
 from tests.analytics.sync.steps import POINTS, Point, at
 from tests.analytics.sync.support import (
-    SHARD,
-    USER,
     clear,
-    connect,
     copies,
-    key,
     lost,
     rows,
     sync,
 )
+from tests.analytics.sync.world import ALIASES, SOURCES, TABLES, Late, World
 
-__all__ = ["SyncMachine", "World"]
+__all__ = ["SyncMachine"]
 
-_ALIASES = ("default", "analytics", "shard_1")
 _TABLES = {
     "default": ("users_user", "users_userchange", "analytics_syncposition"),
     "shard_1": ("users_profile", "users_profilechange", "analytics_syncposition"),
@@ -56,102 +49,14 @@ _UNLOCKED = [("before", "claim"), *POINTS[3:5], *POINTS[7:9], POINTS[-1]]
 _AWAY = {"source": POINTS[3:9], "analytics": POINTS[7:9]}
 
 
-@dataclass(frozen=True)
-class Table:
-    """How to write rows of one source. Of their values only the version matters."""
-
-    name: str
-    key: str
-    version: str
-    idle: str  # a column that is not copied
-    insert: str
-
-
-TABLES = {
-    USER: Table(
-        name="users_user",
-        key="id",
-        version="name",
-        idle="password",
-        insert="INSERT INTO users_user (id, name, email, password, is_superuser, is_active,"
-        " is_staff, date_joined, updated_at) SELECT id, %s, id || '@example.com', '', false,"
-        " true, false, '2026-01-01', '2026-01-01' FROM unnest(%s::uuid[]) AS id",
-    ),
-    SHARD: Table(
-        name="users_profile",
-        key="user_id",
-        version="plan",
-        idle="bio",
-        insert="INSERT INTO users_profile (user_id, plan, country, display_name, bio, settings,"
-        " created_at, updated_at) SELECT id, %s, 'CH', '', '', '{}', '2026-01-01', '2026-01-01'"
-        " FROM unnest(%s::uuid[]) AS id",
-    ),
-}
-SOURCES = list(TABLES)
-
-
 class Died(OperationalError):
     """The sync's process, or its connection, is no more."""
-
-
-@dataclass
-class Late:
-    """A transaction that wrote to one key and is not committed yet; perhaps it is prepared."""
-
-    source: Source
-    client: psycopg.Connection[Any]
-    key: UUID
-    version: str | None
-    prepared: bool
-
-    def commit(self) -> None:
-        self.client.tpc_commit() if self.prepared else self.client.commit()
-
-    def rollback(self) -> None:
-        self.client.tpc_rollback() if self.prepared else self.client.rollback()
 
 
 @dataclass
 class Runner:
     source: Source
     batches: Generator[Any]
-
-
-@dataclass
-class World:
-    """What outlives an example: clients, a thread for another sync, and the keys that are used."""
-
-    stack: ExitStack = field(default_factory=ExitStack)
-
-    def __post_init__(self) -> None:
-        self.writers = {alias: self._client(alias, autocommit=True) for alias in _ALIASES}
-        self.spare = {source: [self._client(source.alias) for _ in range(2)] for source in SOURCES}
-        self.thread = self.stack.enter_context(
-            ThreadPoolExecutor(max_workers=1, initializer=_fail_soon)
-        )
-        self.stack.callback(lambda: self.thread.submit(connections.close_all).result())
-        # Some in one bucket; of users whose profiles stand on the shard that is played with.
-        numbers = (number for byte in (1, 1, 1, 200, 255) for number in range(byte, 60_000, 256))
-        owned = (key(number) for number in numbers)
-        found: dict[int, list[UUID]] = {}
-        for user_id in owned:
-            if get_shard_for_user_id(user_id) == SHARD.alias:
-                found.setdefault(user_id.bytes[0], []).append(user_id)
-        self.keys = [*found[1][:3], found[200][0], found[255][0]]
-
-    def _client(self, alias: str, **options: Any) -> psycopg.Connection[Any]:
-        client = connect(alias, **options)
-        self.stack.callback(client.close)
-        return client
-
-    def close(self) -> None:
-        self.stack.close()
-
-
-def _fail_soon() -> None:
-    for alias in _ALIASES:
-        with connections[alias].cursor() as cursor:
-            cursor.execute("SET lock_timeout = '100ms'")
 
 
 sources = st.sampled_from(SOURCES)
@@ -177,13 +82,13 @@ class SyncMachine(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        clear(_ALIASES)
+        clear(ALIASES)
         self.versions: dict[Source, dict[UUID, set[str]]] = {source: {} for source in SOURCES}
         self.last_version = 0
         self.late: list[Late] = []
         self.runners: list[Runner] = []
         self.touched: set[Source] = set()
-        self.saved: dict[str, list[Any]] = {alias: [] for alias in _ALIASES}
+        self.saved: dict[str, list[Any]] = {alias: [] for alias in ALIASES}
         self.patches = ExitStack()
         # So that a few rows suffice for a reconcile with several batches, of either kind.
         for name, value in {"_RANGES": 1, "_PAGES": 1}.items():
@@ -310,7 +215,7 @@ class SyncMachine(RuleBasedStateMachine):
 
     # Accidents
 
-    @rule(alias=st.sampled_from(_ALIASES))
+    @rule(alias=st.sampled_from(ALIASES))
     def save(self, alias: str) -> None:
         """Copy everything on one side, as a backup does: what is committed."""
         writer = self.world.writers[alias]
@@ -323,7 +228,7 @@ class SyncMachine(RuleBasedStateMachine):
             position = writer.execute(f"SELECT last_value, is_called FROM {sequence}").fetchone()
         self.saved[alias].append((tables, position))
 
-    @rule(alias=st.sampled_from(_ALIASES), choice=choices)
+    @rule(alias=st.sampled_from(ALIASES), choice=choices)
     def restore(self, alias: str, choice: int) -> None:
         self._restore(alias, choice)
 

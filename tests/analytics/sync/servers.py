@@ -15,8 +15,9 @@ from analytics.models import (
     SyncRun,
     UserAnalytics,
 )
-from config.embedded import Cluster
-from sharding.models import SlotOwner
+from config import embedded
+from sharding import bootstrap
+from sharding.models import Cluster, Move, Shard, Slot, SlotOwner
 from tests.analytics.sync.support import SyncTestCase, execute
 from tests.outage import disconnect, own_servers
 from users.models import Profile, ProfileChange, User, UserChange
@@ -24,7 +25,10 @@ from users.models import Profile, ProfileChange, User, UserChange
 __all__ = ["ServersTestCase"]
 
 _TABLES: dict[str, list[type[models.Model]]] = {
-    "default": [ContentType, Permission, Group, User, UserChange, SyncPosition],
+    "default": [
+        *(ContentType, Permission, Group, User, UserChange, SyncPosition),
+        *(Cluster, Slot, Shard, Move),
+    ],
     "analytics": [UserAnalytics, ProfileAnalytics, SyncCheckpoint, SyncRun],
     "shard_1": [Profile, ProfileChange, SyncPosition, SyncArrival, SlotOwner],
 }
@@ -34,7 +38,7 @@ _LOGGED: dict[str, type[models.Model]] = {"default": User, "shard_1": Profile}
 class ServersTestCase(SyncTestCase):
     """Each of `aliases` is a server of its own."""
 
-    cluster: Cluster
+    cluster: embedded.Cluster
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -48,6 +52,8 @@ class ServersTestCase(SyncTestCase):
             if model := _LOGGED.get(alias):
                 for trigger in model._meta.triggers:  # type: ignore[attr-defined]
                     trigger.install(model, database=alias)
+        if "default" in cls.aliases:
+            bootstrap.fill("default")
         if "shard_1" in cls.aliases:
             with connections["shard_1"].cursor() as cursor:
                 cursor.executemany("INSERT INTO sharding_slotowner VALUES (%s, %s)", owned)

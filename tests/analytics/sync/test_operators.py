@@ -23,6 +23,7 @@ from tests.analytics.sync.support import (
     SyncTestCase,
     add_profiles,
     add_users,
+    clear,
     connect,
     copies,
     execute,
@@ -101,8 +102,9 @@ class FollowTests(SyncTestCase):
 
     def test_a_reconcile_stops_after_its_batch(self) -> None:
         add_users(map(key, range(3, 1203)))
+        clear(["analytics"])
         self.enterContext(mock.patch.object(full, "_PAGES", 12))
-        stop = Stop()
+        stop = Requests()
         copied = full.sync_pages
 
         def stopping(*args: object, **kwargs: object) -> object:
@@ -117,7 +119,7 @@ class FollowTests(SyncTestCase):
 
     def test_one_busy_source_leaves_the_others_their_turns(self) -> None:
         add_users(map(key, range(100, 150)))
-        stop = Stop()
+        stop = Requests()
         turns: list[str] = []
         finish = Turn.finish
 

@@ -9,7 +9,7 @@ from django.core.management import CommandError, call_command
 from django.db import connections
 
 from analytics.models import SyncRun
-from analytics.sync import SyncFailed, sync_user
+from analytics.sync import SyncFailed, sync_key
 from analytics.sync.batch import begin
 from sharding.errors import DatabaseUnavailable
 from tests.analytics.sync import SOAK
@@ -96,6 +96,8 @@ class ServersTests(ServersTestCase):
             with at(point, write_and_kill), self.subTest(point_name(point)):
                 self.assertUnavailable("default")
             self.revive("default")
+            # A claim is on disk before analytics hears of it, else all would be compared now.
+            self.assertEqual(begin(USER).disagreement, "")
             lost += execute("default", "SELECT count(*) FROM users_user WHERE id = %s", [C])[0][0]
             self.assertHeals()
         self.assertGreater(lost, 0, "It never lost anything: this shows nothing.")
@@ -114,8 +116,10 @@ class ServersTests(ServersTestCase):
             with self.subTest(step):
                 self.setUp()
                 self.change()
-                with at(("before", step), lambda: self.lose_the_answer(alias)):  # noqa: B023
-                    self.assertUnavailable(alias)
+                losing = at(("before", step), lambda: self.lose_the_answer(alias))  # noqa: B023
+                with losing, self.assertRaises(DatabaseUnavailable):
+                    sync()
+                disconnect(alias)
                 self.assertTrue(self.committed(step))
                 self.assertHeals()
 
@@ -126,13 +130,18 @@ class ServersTests(ServersTestCase):
         observer.execute("SET synchronous_commit = local")
         observer.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
         observer.execute("SELECT pg_reload_conf()")
+        shown = "SHOW synchronous_standby_names"
+        wait_until(lambda: observer.execute(shown).fetchone() == ("nobody",), "the setting")
+        observer.execute("CHECKPOINT")  # it is the checkpointer who tells the others of it
 
         def lose() -> None:
-            waiting = "SELECT FROM pg_stat_activity WHERE pid = %s AND wait_event = 'SyncRep'"
+            process = "SELECT FROM pg_stat_activity WHERE pid = %s"
+            waiting = f"{process} AND wait_event = 'SyncRep'"
             with observer:
                 wait_until(lambda: observer.execute(waiting, [pid]).rowcount, "the commit to wait")
-                observer.execute("ALTER SYSTEM RESET synchronous_standby_names")
                 observer.execute("SELECT pg_terminate_backend(%s)", [pid])
+                wait_until(lambda: not observer.execute(process, [pid]).rowcount, "its end")
+                observer.execute("ALTER SYSTEM RESET synchronous_standby_names")
                 observer.execute("SELECT pg_reload_conf()")
 
         thread = Thread(target=lose)
@@ -179,12 +188,14 @@ class ServersTests(ServersTestCase):
         self.stop("default")
         signal.touch()
         self.cluster.start("default")
-        for refused in (sync, lambda: sync_user(A)):
-            with self.assertRaisesRegex(SyncFailed, "Database primary is a standby"):
-                refused()
-        self.stop("default")
-        signal.unlink()
-        self.cluster.start("default")
+        try:
+            for refused in (sync, lambda: sync_key(USER, A)):
+                with self.assertRaisesRegex(SyncFailed, "Database primary is a standby"):
+                    refused()
+        finally:
+            self.stop("default")
+            signal.unlink()
+            self.cluster.start("default")
         self.assertHeals()
 
     def test_a_side_that_is_restored(self) -> None:

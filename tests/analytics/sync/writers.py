@@ -11,8 +11,8 @@ import psycopg
 from psycopg import errors
 
 from analytics.sync import Source
-from tests.analytics.sync.machine import TABLES
 from tests.analytics.sync.support import connect
+from tests.analytics.sync.world import TABLES
 
 __all__ = ["Versions", "Writer"]
 

@@ -53,7 +53,7 @@ class SoakTests(ServersTestCase):
         self.seed = random.randrange(10**6)
         self.dice = random.Random(self.seed)
         owned = (k for k in map(key, count()) if get_shard_for_user_id(k) == SHARD.alias)
-        self.keys = list(islice(owned, 40))
+        self.keys = list(islice(owned, 500))
         self.versions = Versions()
         self.saved: dict[str, Path] = {}
         self.done: Counter[str] = Counter()
@@ -168,7 +168,7 @@ class SoakTests(ServersTestCase):
         return threads
 
     def _other(self, number: int) -> Callable[[], None]:
-        source, full = self.dice.choice(SOURCES), self.dice.random() < 0.4
+        source, full = self.dice.choice(SOURCES), self.dice.random() < 0.1
         size, steps = self.dice.choice([1, 3, 100]), self.dice.choice([1, 2, 5, 1000])
         user_id = self.dice.choice(self.keys)
 

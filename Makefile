@@ -16,7 +16,8 @@ READY_BENCH := .venv/ready-bench
 
 help: ## list these
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
-	@echo '  Variables: PORT=8000 (run), TESTS=tests.config (test), PYTHON=python3 (the first time)'
+	@echo '  Variables: PORT=8000 (run), TESTS=tests.config (test), SOAK_MINUTES=30 (soak),'
+	@echo '    PYTHON=python3 (the first time)'
 
 run: $(READY) ## set everything up, then serve on http://127.0.0.1:8000 until Ctrl-C
 	@embedded=$$($(PY) -c 'from config import settings; print(settings.EMBEDDED)') || exit; \

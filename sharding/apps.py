@@ -11,9 +11,11 @@ class ShardingConfig(AppConfig):
     def ready(self) -> None:
         from sharding import (  # noqa: F401  checks register themselves
             bootstrap,
+            change_log,
             checks,
             server_checks,
             shard_checks,
         )
 
         post_migrate.connect(bootstrap.after_migrate, sender=self)
+        post_migrate.connect(change_log.tune_logs, sender=self)

@@ -5,16 +5,22 @@ statements, not by signals, so that bulk statements, raw SQL and psql are caught
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import pgtrigger
-from django.db import models
+from django.apps import apps
+from django.db import connections, models
 from psycopg.sql import SQL, Composed, Identifier
 
-__all__ = ["Change", "ClockTimestamp", "change_triggers"]
+from sharding.models.local import LocalManager
+
+__all__ = ["Change", "ClockTimestamp", "ShardChange", "change_triggers", "tune_logs"]
 
 
 # With this setting on, the guard lets nothing be deleted but rows that were moved away.
 _UNLESS_CLEANING = SQL("IF current_setting('sharding.cleaning', true) = 'on' THEN ELSE {} END IF;")
+# Most of a queue are dead rows: how many it has says nothing of how many there may be.
+_QUEUE = ["autovacuum_vacuum_scale_factor=0", "autovacuum_vacuum_threshold=5000"]
 
 
 class ClockTimestamp(models.Func):
@@ -38,6 +44,16 @@ class Change(models.Model):
         return f"{self.user_id or 'everything'} at {self.at:%Y-%m-%d %H:%M:%S}"
 
 
+class ShardChange(Change):
+    """The same for rows on the shards: each shard has a log of its own."""
+
+    objects = LocalManager(primary=False)
+
+    class Meta:
+        abstract = True
+        base_manager_name = "objects"
+
+
 def change_triggers(
     log: str, *, key: str, columns: Sequence[str], sharded: bool = False
 ) -> tuple[pgtrigger.Trigger, ...]:
@@ -58,6 +74,25 @@ def change_triggers(
         ),
         _trigger("truncate", pgtrigger.Truncate, _everything(log)),
     )
+
+
+def tune_logs(using: str, **kwargs: Any) -> None:
+    """Have the logs on a database vacuumed as the queues that they are; for `post_migrate`."""
+    with connections[using].cursor() as cursor:
+        for model in apps.get_models():
+            if issubclass(model, Change):
+                table = model._meta.db_table
+                # Only where it is missing, as it waits for a VACUUM that works on the table.
+                cursor.execute(
+                    "SELECT FROM pg_class WHERE oid = to_regclass(%s)"
+                    " AND NOT coalesce(reloptions, '{}') @> %s",
+                    [table, _QUEUE],
+                )
+                if cursor.fetchone() is not None:
+                    options = SQL(", ").join(map(SQL, _QUEUE))
+                    cursor.execute(
+                        SQL("ALTER TABLE {} SET ({})").format(Identifier(table), options)
+                    )
 
 
 def _trigger(

@@ -21,6 +21,7 @@ class SyncRun(models.Model):
 
     class Meta:
         ordering = ["-started_at"]
+        indexes = [models.Index(fields=["started_at"])]
         get_latest_by = "started_at"
 
     def __str__(self) -> str:

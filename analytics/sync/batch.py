@@ -23,6 +23,7 @@ from sharding.errors import DatabaseUnavailable
 __all__ = [
     "Reconcile",
     "begin",
+    "look",
     "mark",
     "replace_log",
     "sync_keys",
@@ -37,13 +38,13 @@ Reconcile = dict[str, Any]  # how far a reconcile is; see analytics.sync.full
 def begin(source: Source) -> Turn:
     """Note the tokens of both sides for a batch. Raises SyncFailed, DatabaseUnavailable."""
     settle(source, _overtake)
-    return _begin(source)
+    return look(source)
 
 
 def _overtake(former: Source) -> None:
     """Do an empty batch, so that one in flight finds other tokens than it began with."""
     try:
-        turn = _begin(former)
+        turn = look(former)
         mark(turn, turn.unfinished)
     except DatabaseUnavailable:
         # Such a batch may still come from a process that read before: it shall find nothing it
@@ -52,7 +53,8 @@ def _overtake(former: Source) -> None:
             forget_token(there, former)
 
 
-def _begin(source: Source) -> Turn:
+def look(source: Source) -> Turn:
+    """The same, for no batch: nothing is written. Raises SyncFailed, DatabaseUnavailable."""
     while True:
         token, reconcile = _checkpoint(source)
         with naming(source.alias), _cursor(source.alias) as here:

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
-from django.db import models
+from django.db import connections, models
 from psycopg.sql import Identifier
 
 from analytics.models import ProfileAnalytics, UserAnalytics
@@ -13,6 +14,14 @@ from sharding.placement import aliases_at, place
 from users.models import Profile, ProfileChange, User, UserChange
 
 __all__ = ["PROFILES", "SYNCED", "USERS", "Source", "Synced", "sources"]
+
+# Types whose values have the same hash on every server. Others have none (json, bit, money), or one
+# that contains numbers of the server's own (enums), and are compared as text.
+_HASHED_ALIKE = {
+    *("uuid", "boolean", "smallint", "integer", "bigint", "double precision", "numeric"),
+    *("varchar", "text", "bytea", "jsonb", "inet"),
+    *("date", "time", "timestamp with time zone", "interval"),
+}
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,13 @@ class Source:
         return [self.target_key, *(_column(self.synced.target, name) for name in names)]
 
     @cached_property
+    def as_text(self) -> list[bool]:
+        """Which of the columns, in their order, are compared as text."""
+        model = self.synced.source
+        fields = [model._meta.pk, *(model._meta.get_field(name) for name in self.synced.columns)]
+        return [_type(field, self.alias) not in _HASHED_ALIKE for field in fields]
+
+    @cached_property
     def shard_column(self) -> Identifier | None:
         name = self.synced.shard_field
         return _column(self.synced.target, name) if name else None
@@ -127,3 +143,8 @@ def _column(model: type[models.Model], name: str) -> Identifier:
     found = model._meta.get_field(name)
     assert isinstance(found, models.Field) and found.column
     return Identifier(found.column)
+
+
+def _type(field: Any, alias: str) -> str:
+    """Return a column's type without its length, e.g. varchar."""
+    return field.db_type(connections[alias]).partition("(")[0]

@@ -1,70 +1,112 @@
 """Syncing on and on: what is committed at a source stands in analytics a moment later."""
 
 import logging
-from collections.abc import Iterable
-from contextlib import ExitStack
-from threading import Event
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 
 from django.db import connections
 
 from analytics.sync.described import Source
-from analytics.sync.errors import Overtaken, ReconcileNeeded, SyncFailed
-from analytics.sync.record import Run, recorded
-from analytics.sync.run import sync_log_once, sync_source
+from analytics.sync.errors import Overtaken, SyncFailed
+from analytics.sync.record import Run
+from analytics.sync.result import Progress
+from analytics.sync.run import sync_source
 from sharding import conf
 from sharding.errors import DatabaseUnavailable
 
-__all__ = ["follow"]
+__all__ = ["Stop", "follow"]
 
 logger = logging.getLogger(__name__)
 
 
-def follow(sources: Iterable[Source], *, interval: float, batch_size: int, stop: Event) -> None:
-    """Apply the logs until `stop` is set, finishing the batch in hand; pause `interval` seconds
-    where all of them are empty.
+class Stop:
+    """A request to stop that a signal's handler may make, even in the middle of `wait`.
 
-    A source that fails is logged once and tried again; the others go on.
+    An Event's would wait there for the lock that the code which it interrupted holds.
     """
-    with ExitStack() as stack:
-        runs = {source: stack.enter_context(recorded("follow", source)) for source in sources}
-        failing: dict[Source, str] = {}
-        while not stop.is_set():
-            busy = False
-            for source, run in runs.items():
-                busy |= _turn(source, run, batch_size, failing)
-                if stop.is_set():
-                    break
-            if not busy:
-                stop.wait(interval)
+
+    def __init__(self) -> None:
+        self._requests: SimpleQueue[None] = SimpleQueue()
+        self.requested = False
+
+    def request(self) -> None:
+        """Stop as soon as the batch in hand is done."""
+        self.requested = True
+        self._requests.put(None)
+
+    def wait(self, seconds: float) -> None:
+        """Return after so many seconds, or when a stop is requested."""
+        with suppress(Empty):
+            self._requests.get(timeout=seconds)
 
 
-def _turn(source: Source, run: Run, batch_size: int, failing: dict[Source, str]) -> bool:
-    """Do one batch; say whether there may be more to do at once."""
-    try:
-        busy = _batch(source, run, batch_size)
-    except Overtaken:
-        return False
-    except (SyncFailed, DatabaseUnavailable) as error:
-        if source not in failing:
-            logger.warning("%s: %s", source.name, error)
-        failing[source] = str(error)
-        for alias in (source.alias, conf.analytics()):
-            connections[alias].close_if_unusable_or_obsolete()
-        return False
-    if failing.pop(source, None):
-        logger.warning("%s: works again.", source.name)
-    return busy
+def follow(sources: Iterable[Source], *, interval: float, batch_size: int, stop: Stop) -> None:
+    """Sync again and again until a stop is requested, finishing the batch in hand; pause `interval`
+    seconds where nothing is to do.
+
+    The sources take turns, a batch each. One that fails is logged once, leaves a record and is
+    tried again; the others go on.
+    """
+    followed = [_Followed(source, batch_size) for source in sources]
+    while not stop.requested:
+        busy = False
+        for one in followed:
+            busy |= one.do_batch()
+            if stop.requested:
+                break
+        if not busy:
+            stop.wait(interval)
+    for one in followed:
+        one.store()
 
 
-def _batch(source: Source, run: Run, batch_size: int) -> bool:
-    try:
-        result = sync_log_once(source, batch_size=batch_size)
-    except ReconcileNeeded as needed:
-        logger.warning("%s: comparing everything: %s", source.name, needed)
-        for progress in sync_source(source, batch_size=batch_size):
-            run.add(progress.result)
+class _Followed:
+    """A source, the sync of it that is under way, and what it fails with."""
+
+    def __init__(self, source: Source, batch_size: int) -> None:
+        self.source = source
+        self.batch_size = batch_size
+        self.batches: Iterator[Progress] = iter(())
+        self.run = Run("follow", source)
+        self.trouble = ""
+
+    def do_batch(self) -> bool:
+        """Do one batch, and say whether there was anything to do."""
+        try:
+            progress = self._next()
+        except Overtaken:
+            return False
+        except (SyncFailed, DatabaseUnavailable) as error:
+            self._fail(str(error))
+            return False
+        if self.trouble:
+            logger.warning("%s: works again.", self.source.name)
+            self.trouble = ""
+        if progress is None:
+            return False
+        if progress.news:
+            logger.warning("%s: %s", self.source.name, progress.where)
+        self.run.add(progress.result)
         return True
-    if result is None:
-        return False
-    run.add(result)
-    return True
+
+    def _next(self) -> Progress | None:
+        if (progress := next(self.batches, None)) is None:
+            self.batches = sync_source(self.source, batch_size=self.batch_size)
+            progress = next(self.batches, None)
+        return progress
+
+    def _fail(self, trouble: str) -> None:
+        if not self.trouble:
+            logger.warning("%s: %s", self.source.name, trouble)
+            self.trouble = trouble
+            self.store()
+            self.run = Run("follow", self.source)
+        for alias in (self.source.alias, conf.analytics()):
+            connections[alias].close_if_unusable_or_obsolete()
+
+    def store(self) -> None:
+        """Write the record of what was done; analytics may be what fails."""
+        self.run.error = self.trouble
+        with suppress(SyncFailed, DatabaseUnavailable):
+            self.run.store()

@@ -18,35 +18,38 @@ from analytics.sync.batch import Reconcile, begin, mark, sync_pages, sync_ranges
 from analytics.sync.buckets import Comparison, compare
 from analytics.sync.described import Source
 from analytics.sync.errors import Overtaken, ReconcileNeeded, naming
-from analytics.sync.result import SyncResult
+from analytics.sync.result import Progress, SyncResult
 from analytics.sync.statements import Range
 from analytics.sync.turn import Turn
 
-__all__ = ["reconcile"]
+__all__ = ["batches_of", "reconcile"]
 
 _PAGES = 2000  # of 8 KiB, in a batch
 _MANY = 0.25  # of all rows in buckets that differ: reading all in heap order is quicker
 _RANGES = 2000  # in a batch
 
 
-def reconcile(source: Source) -> Iterator[tuple[SyncResult, str]]:
+def reconcile(source: Source) -> Iterator[Progress]:
     """Make the copies equal to the rows; yield what each batch did, and where it stands.
 
     Raises Overtaken, SyncFailed, DatabaseUnavailable; run again, it goes on where it stopped.
     """
     state = begin(source).reconcile
-    if state and state["step"] == "pages":
-        yield SyncResult(), f"going on from page {state['page']} of the last run"
+    paged = bool(state and state["step"] == "pages")
+    if state and paged:
+        where = f"going on from page {state['page']} of the table, where the last run stopped"
+        yield Progress(SyncResult(), where, news=True)
         yield from _pages(source, state)
     found, comparing = _compare(source)
     if _differs_much(found):
+        paged = True
         yield from _pages(source, _first_page(source, empty=not found.copies))
         found, comparing = _compare(source)
-    unchanged = found.rows - found.differing_rows
-    yield SyncResult(unchanged=unchanged), f"{len(found.ranges)} buckets differ"
-    for batch in _batches(found.ranges):
+    equal = 0 if paged else found.rows - found.differing_rows  # page by page they were counted
+    yield Progress(SyncResult(unchanged=equal), f"{len(found.ranges)} buckets differ")
+    for batch in batches_of(found.ranges):
         result = sync_ranges(_go_on(source, comparing), batch, comparing)
-        yield result, f"{len(batch)} buckets"
+        yield Progress(result, f"{len(batch)} buckets")
     mark(_go_on(source, comparing), None)
 
 
@@ -69,7 +72,7 @@ def _differs_much(found: Comparison) -> bool:
     return found.differing_rows > 1000 and found.differing_rows > _MANY * found.rows
 
 
-def _pages(source: Source, state: Reconcile) -> Iterator[tuple[SyncResult, str]]:
+def _pages(source: Source, state: Reconcile) -> Iterator[Progress]:
     """Copy the table page by page, up to its end as it is by then."""
     first = state["page"]
     while first < (total := _number_of_pages(source)):
@@ -80,7 +83,7 @@ def _pages(source: Source, state: Reconcile) -> Iterator[tuple[SyncResult, str]]
         except ReconcileNeeded:  # rewritten: its pages are others now
             after = _first_page(source, empty=False)
             result, end = SyncResult(), 0
-        yield result, f"page {min(end, total)} of {total}"
+        yield Progress(result, f"page {min(end, total)} of {total}")
         first, state = end, after
 
 
@@ -98,6 +101,7 @@ def _number_of_pages(source: Source) -> int:
         return cursor.fetchone()[0]
 
 
-def _batches(ranges: Sequence[Range]) -> Iterator[Sequence[Range]]:
+def batches_of(ranges: Sequence[Range]) -> Iterator[Sequence[Range]]:
+    """Split ranges into as many as one statement should name."""
     for start in range(0, len(ranges), _RANGES):
         yield ranges[start : start + _RANGES]

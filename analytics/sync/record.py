@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
+from datetime import timedelta
 
 from django.utils import timezone
 
@@ -14,45 +15,58 @@ from analytics.sync.status import lag
 from sharding import conf
 from sharding.errors import DatabaseUnavailable
 
-__all__ = ["Run", "recorded"]
+__all__ = ["KEPT", "Run", "recorded"]
+
+KEPT = timedelta(days=90)  # one run a minute would otherwise leave millions of records a year
 
 
-@dataclass
 class Run:
-    """What a run did so far."""
+    """A sync of one source: what it did so far, and what came of it."""
 
-    result: SyncResult = field(default_factory=SyncResult)
+    def __init__(self, mode: str, source: Source) -> None:
+        self.source = source
+        self.result = SyncResult()
+        self.error = ""
+        self._row = SyncRun(mode=mode, source=source.name)
 
     def add(self, result: SyncResult) -> None:
         """Count one batch more."""
         self.result += result
+
+    def store(self) -> None:
+        """Write the record; drop those that are old. Raises SyncFailed, DatabaseUnavailable."""
+        for name, count in asdict(self.result).items():
+            setattr(self._row, name, count)
+        self._row.error = self.error
+        if not self.error:
+            with suppress(SyncFailed, DatabaseUnavailable):
+                self._row.lag = lag(self.source)
+        self._row.finished_at = now = timezone.now()
+        with naming(conf.analytics()):
+            self._row.save()
+            SyncRun.objects.filter(started_at__lt=now - KEPT).delete()
 
 
 @contextmanager
 def recorded(mode: str, source: Source) -> Iterator[Run]:
     """Store a SyncRun at the end of the block, with the error that ended it, if any.
 
-    A run that found another at work did nothing and leaves no record. Raises what the block
+    A run that found another at work before it did anything leaves no record. Raises what the block
     raises, and SyncFailed or DatabaseUnavailable when analytics cannot store the record.
     """
-    row, run = SyncRun(mode=mode, source=source.name), Run()
+    run = Run(mode, source)
     try:
         yield run
-    except Overtaken:
+    except BaseException as error:
+        if not isinstance(error, Overtaken) or run.result != SyncResult():
+            run.error = _reason(error)
+            with suppress(SyncFailed, DatabaseUnavailable):  # must not hide why the sync failed
+                run.store()
         raise
-    except BaseException as error:  # a signal too
-        row.error = str(error) or type(error).__name__
-        with suppress(SyncFailed, DatabaseUnavailable):  # must not hide why the sync failed
-            _store(row, run)
-        raise
-    with suppress(SyncFailed, DatabaseUnavailable):
-        row.lag = lag(source)
-    _store(row, run)
+    run.store()
 
 
-def _store(row: SyncRun, run: Run) -> None:
-    for name, count in asdict(run.result).items():
-        setattr(row, name, count)
-    row.finished_at = timezone.now()
-    with naming(conf.analytics()):
-        row.save()
+def _reason(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        return "Interrupted; the next run goes on from there."
+    return str(error) or type(error).__name__

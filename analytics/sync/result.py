@@ -1,8 +1,8 @@
-"""What a sync did."""
+"""What a sync did, in all and batch by batch."""
 
 from dataclasses import dataclass
 
-__all__ = ["SyncResult"]
+__all__ = ["Progress", "SyncResult"]
 
 
 @dataclass(frozen=True)
@@ -19,3 +19,12 @@ class SyncResult:
             self.deleted + other.deleted,
             self.unchanged + other.unchanged,
         )
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What one batch did, and in words where the sync is: `news` where people want to know."""
+
+    result: SyncResult
+    where: str
+    news: bool = False

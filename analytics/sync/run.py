@@ -1,8 +1,7 @@
 """A whole sync of one source: a reconcile where one is owed, then the log until it is empty."""
 
-import logging
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
 from uuid import UUID
 
 from django.conf import settings
@@ -12,27 +11,18 @@ from psycopg.sql import SQL
 from analytics.models import UserAnalytics
 from analytics.sync.batch import begin, mark, replace_log, sync_keys, sync_log
 from analytics.sync.buckets import compare, differing_keys
-from analytics.sync.described import PROFILES, USERS, Source
+from analytics.sync.described import SYNCED, Source
 from analytics.sync.errors import Overtaken, ReconcileNeeded, SyncFailed, naming
-from analytics.sync.full import reconcile
-from analytics.sync.result import SyncResult
+from analytics.sync.full import batches_of, reconcile
+from analytics.sync.result import Progress, SyncResult
 from analytics.sync.statements import Range
+from analytics.sync.status import status
 from sharding import conf, get_shard_for_user_id
 
-__all__ = ["BATCH", "Progress", "sync_log_once", "sync_source", "sync_user", "verify"]
+__all__ = ["BATCH", "plan", "sources_of", "sync_key", "sync_source", "sync_user", "verify"]
 
 BATCH = 10_000  # entries of the log
 _ATTEMPTS = 5
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What one batch did, and in words where the sync is."""
-
-    result: SyncResult
-    where: str
 
 
 def sync_source(
@@ -44,13 +34,14 @@ def sync_source(
     was yielded is stored; run again, it goes on from there.
     """
     _require_primary_server(source)
-    turn = begin(source)
+    why = begin(source).disagreement or ("asked for" if full else "")
     if _log_is_too_long(source):
-        yield Progress(SyncResult(), "the log has passed its limit: comparing everything instead")
+        where = f"the log has passed its limit of {_log_limit():,} entries: emptying it"
+        yield Progress(SyncResult(), where, news=True)
         replace_log(begin(source))
-        full = True
-    if full or turn.disagreement:
-        yield from _reconciled(source, turn.disagreement or "asked for")
+        why = "the log was emptied"
+    if why:
+        yield from _reconciled(source, why)
     while True:
         try:
             result, entries = sync_log(begin(source), batch_size)
@@ -64,13 +55,15 @@ def sync_source(
             return
 
 
-def sync_log_once(source: Source, *, batch_size: int = BATCH) -> SyncResult | None:
-    """Apply one batch of the log, for a sync that follows; None where there was nothing to do.
-
-    Raises ReconcileNeeded, Overtaken, SyncFailed, DatabaseUnavailable.
-    """
-    result, entries = sync_log(begin(source), batch_size)
-    return result if entries else None
+def plan(source: Source) -> str:
+    """Say what `sync_source` would do, after the word "would"; do nothing."""
+    _require_primary_server(source)
+    if _log_is_too_long(source):
+        return f"compare everything: the log has passed its limit of {_log_limit():,} entries"
+    found = status(source)
+    if found.trouble:
+        return f"compare everything: {found.trouble}"
+    return f"copy {found.entries} changes" if found.entries else "find nothing to do"
 
 
 def sync_user(user_id: UUID | str) -> UserAnalytics | None:
@@ -79,22 +72,31 @@ def sync_user(user_id: UUID | str) -> UserAnalytics | None:
     None, and no copy left, when the account is gone. Raises InvalidShardKey for an id that is no
     UUID, SyncFailed, DatabaseUnavailable.
     """
-    shard = get_shard_for_user_id(user_id)
-    for source in (Source(USERS, conf.primary()), Source(PROFILES, shard)):
-        _sync_key(source, UUID(str(user_id)))
+    for source in sources_of(user_id):
+        sync_key(source, user_id)
     return UserAnalytics.objects.filter(pk=user_id).first()
 
 
-def verify(source: Source) -> list[tuple[Range, list[UUID]]]:
-    """Compare and change nothing: return each bucket that differs, with the keys that do."""
-    found = compare(source)
-    if not found.ranges:
-        return []
-    keys = differing_keys(source, found.ranges)
-    return [(ends, [key for key in keys if ends[0] <= key <= ends[1]]) for ends in found.ranges]
+def sources_of(user_id: UUID | str) -> list[Source]:
+    """Return where a user's rows are copied from. Raises InvalidShardKey for what is no UUID."""
+    shard = get_shard_for_user_id(user_id)
+    return [Source(synced, shard if synced.shard_field else conf.primary()) for synced in SYNCED]
 
 
-def _sync_key(source: Source, key: UUID) -> SyncResult:
+def verify(source: Source) -> Iterator[tuple[Range, list[UUID]]]:
+    """Compare and change nothing: yield each bucket that differs, with the keys that do."""
+    ranges = compare(source).ranges
+    for batch in batches_of(ranges):
+        keys = differing_keys(source, batch)
+        for low, high in batch:
+            if found := keys[bisect_left(keys, low) : bisect_right(keys, high)]:
+                yield (low, high), found
+
+
+def sync_key(source: Source, key: UUID | str) -> SyncResult:
+    """Copy one user's row as it is now. Raises SyncFailed, DatabaseUnavailable."""
+    key = UUID(str(key))
+    _require_primary_server(source)
     for attempt in range(_ATTEMPTS):
         try:
             return sync_keys(begin(source), [key])
@@ -105,9 +107,8 @@ def _sync_key(source: Source, key: UUID) -> SyncResult:
 
 
 def _reconciled(source: Source, why: str) -> Iterator[Progress]:
-    yield Progress(SyncResult(), f"comparing everything: {why}")
-    for result, where in reconcile(source):
-        yield Progress(result, where)
+    yield Progress(SyncResult(), f"comparing everything: {why}", news=True)
+    yield from reconcile(source)
 
 
 def _require_primary_server(source: Source) -> None:
@@ -121,8 +122,12 @@ def _require_primary_server(source: Source) -> None:
             )
 
 
+def _log_limit() -> int:
+    return getattr(settings, "SYNC_LOG_LIMIT", 1_000_000)
+
+
 def _log_is_too_long(source: Source) -> bool:
-    limit = getattr(settings, "SYNC_LOG_LIMIT", 1_000_000)
+    limit = _log_limit()
     query = SQL("SELECT count(*) FROM (SELECT FROM {} LIMIT %s) AS entries").format(source.log)
     with naming(source.alias), connections[source.alias].cursor() as cursor:
         cursor.execute(query, [limit + 1])

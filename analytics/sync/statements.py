@@ -104,11 +104,10 @@ def bucket_hashes(source: Source, *, copies: bool, bits: int) -> Composed:
     """Count and hash the rows, or their copies, by the leading `bits` of the key: 1 to 16."""
     table, columns = _side(source, copies=copies)
     return SQL(
-        "SELECT {bucket}, count(*), sum(hash_record_extended(ROW({columns}), 0))"
-        " FROM {table} t WHERE {where} GROUP BY 1"
+        "SELECT {bucket}, count(*), sum({hash}) FROM {table} t WHERE {where} GROUP BY 1"
     ).format(
         bucket=_bucket(columns[0], bits),
-        columns=_list(columns + _shard_of(source, copies=copies)),
+        hash=_hash(source, columns, copies=copies),
         table=table,
         where=_own_copies(source) if copies else _own_rows(source),
     )
@@ -118,16 +117,14 @@ def row_hashes(source: Source, *, copies: bool) -> Composed:
     """The key and the hash of each row, or copy, in ranges of keys given by two parameters."""
     table, columns = _side(source, copies=copies)
     return SQL(
-        "SELECT {key}, hash_record_extended(ROW({columns}), 0)"
+        "SELECT {key}, {hash}"
         " FROM {table} t JOIN unnest(%s::uuid[], %s::uuid[]) AS r(low, high) ON {within}"
         " WHERE {where}"
     ).format(
-        key=_of("t", columns[0]),
-        columns=_list(
-            [*(_of("t", column) for column in columns), *_shard_of(source, copies=copies)]
-        ),
+        key=columns[0],
+        hash=_hash(source, columns, copies=copies),
         table=table,
-        within=_within("t", columns[0]),
+        within=_within("t", source.target_key if copies else source.key),
         where=_own_copies(source) if copies else _own_rows(source),
     )
 
@@ -149,9 +146,19 @@ def _written(source: Source) -> list[Identifier]:
 
 
 def _side(source: Source, *, copies: bool) -> tuple[Identifier, list[Composable]]:
-    if copies:
-        return source.target, [*source.target_columns]
-    return source.table, [*source.columns]
+    table = source.target if copies else source.table
+    columns = source.target_columns if copies else source.columns
+    return table, [_of("t", column) for column in columns]
+
+
+def _hash(source: Source, columns: Sequence[Composable], *, copies: bool) -> Composed:
+    """The hash of a row, the same on every server."""
+    values = [
+        SQL("{}::text").format(column) if as_text else column
+        for column, as_text in zip(columns, source.as_text, strict=True)
+    ]
+    row = _list([*values, *_shard_of(source, copies=copies)])
+    return SQL("hash_record_extended(ROW({}), 0)").format(row)
 
 
 def _did_not_come(source: Source) -> Composed:

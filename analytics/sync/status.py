@@ -7,7 +7,7 @@ from django.db import connections
 from psycopg.sql import SQL
 
 from analytics.models import SyncRun
-from analytics.sync.batch import begin
+from analytics.sync.batch import look
 from analytics.sync.described import Source
 from analytics.sync.errors import naming
 from sharding import conf
@@ -17,13 +17,17 @@ __all__ = ["SourceStatus", "lag", "last_runs", "measure", "status"]
 
 @dataclass(frozen=True)
 class SourceStatus:
-    """One source. `trouble` says why a reconcile is owed, or is empty."""
+    """One source: its log, the token of its checkpoint, and in `trouble` why a reconcile is owed.
+
+    Of a source never synced the checkpoint is empty, and so are both where analytics was not asked.
+    """
 
     source: str
     entries: int
     bytes: int
     lag: timedelta
-    trouble: str
+    checkpoint: str = ""
+    trouble: str = ""
 
 
 def lag(source: Source) -> timedelta:
@@ -35,12 +39,14 @@ def lag(source: Source) -> timedelta:
 
 
 def status(source: Source) -> SourceStatus:
-    """Look at one source. Raises SyncFailed, DatabaseUnavailable."""
-    return replace(measure(source), trouble=begin(source).disagreement)
+    """Look at one source, and write nothing. Raises SyncFailed, DatabaseUnavailable."""
+    turn = look(source)
+    checkpoint = str(turn.token) if turn.token else ""
+    return replace(measure(source), checkpoint=checkpoint, trouble=turn.disagreement)
 
 
 def measure(source: Source) -> SourceStatus:
-    """Look at a source's log alone, so without its trouble. Raises SyncFailed, DatabaseUnavailable.
+    """Look at a source's log alone. Raises SyncFailed, DatabaseUnavailable.
 
     Analytics, which may be down, is not asked.
     """
@@ -48,7 +54,7 @@ def measure(source: Source) -> SourceStatus:
     with naming(source.alias), connections[source.alias].cursor() as cursor:
         cursor.execute(query, [source.log.as_string()])
         entries, size = cursor.fetchone()
-    return SourceStatus(source.name, entries, size, lag(source), trouble="")
+    return SourceStatus(source.name, entries, size, lag(source))
 
 
 def last_runs(number: int = 5) -> list[SyncRun]:

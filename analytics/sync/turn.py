@@ -48,7 +48,9 @@ class Turn:
         if self.token is None or self.applied is None:
             return "nothing was synced yet"
         if self.reconcile is not None:
-            return "the last reconcile was interrupted"
+            page = self.reconcile.get("page")
+            where = f" at page {page} of the table" if page else ""
+            return f"the last reconcile was interrupted{where}"
         if self.torn:
             return "one of the sides was restored or changed by hand"
         return ""
@@ -68,6 +70,8 @@ class Turn:
         that has the claim, all that was read before it. Raises Overtaken.
         """
         here.execute("SET LOCAL synchronous_commit = on")
+        if self.claimed is self.applied is None:
+            here.execute(_INSERT_POSITION, [self.source.synced.name])
         here.execute(_CLAIM, [self.new, self.source.synced.name, self.claimed, self.applied])
         self._require_row(here)
 
@@ -77,6 +81,8 @@ class Turn:
         `reconcile` is how far a reconcile is after it. Raises Overtaken.
         """
         state: Any = Jsonb(reconcile) if reconcile is not None else None
+        if self.token is None:
+            there.execute(_INSERT_CHECKPOINT, [self.source.name])
         there.execute(_TAKE_OVER, [self.new, state, self.source.name, self.token])
         self._require_row(there)
 
@@ -99,7 +105,7 @@ class Turn:
 def read_checkpoint(there: CursorWrapper, source: Source) -> tuple[Token, dict[str, Any] | None]:
     """Return the token of analytics, and how far a reconcile is that is not complete."""
     there.execute(_SELECT_CHECKPOINT, [source.name])
-    token, reconcile = there.fetchone() or _first(there, _INSERT_CHECKPOINT, source.name)
+    token, reconcile = there.fetchone() or (None, None)
     # Django's connections hand JSON out as text.
     return token, json.loads(reconcile) if reconcile else None
 
@@ -112,12 +118,7 @@ def forget_token(there: CursorWrapper, source: Source) -> None:
 def read_position(here: CursorWrapper, source: Source) -> tuple[Token, Token]:
     """Return the tokens of the source: claimed, applied."""
     here.execute(_SELECT_POSITION, [source.synced.name])
-    return here.fetchone() or _first(here, _INSERT_POSITION, source.synced.name)
-
-
-def _first(cursor: CursorWrapper, insert: Composed, name: str) -> tuple[None, None]:
-    cursor.execute(insert, [name])
-    return None, None
+    return here.fetchone() or (None, None)
 
 
 def _sql(model: type[SyncCheckpoint | SyncPosition], text: str) -> Composed:

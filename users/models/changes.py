@@ -1,7 +1,6 @@
 """The logs of changed accounts, on the primary, and of changed profiles, on each shard."""
 
-from sharding.change_log import Change
-from sharding.models import LocalManager
+from sharding.change_log import Change, ShardChange
 
 __all__ = ["ProfileChange", "UserChange"]
 
@@ -10,10 +9,5 @@ class UserChange(Change):
     """An account was stored, changed or deleted."""
 
 
-class ProfileChange(Change):
+class ProfileChange(ShardChange):
     """A profile of this shard was stored, changed or deleted."""
-
-    objects = LocalManager(primary=False)
-
-    class Meta:
-        base_manager_name = "objects"

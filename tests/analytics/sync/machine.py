@@ -1,15 +1,14 @@
 """A world of writers, syncs and accidents for hypothesis to play: see SyncMachine."""
 
+import os
 from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 from unittest import mock
 from uuid import UUID
 
-import psycopg
-from django.db import OperationalError, connections
+from django.db import OperationalError
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -22,23 +21,18 @@ from analytics.sync import (
     sync_user,
     verify,
 )
-from sharding import get_shard_for_user_id
 from tests.analytics.sync.steps import POINTS, Point, at
 from tests.analytics.sync.support import (
-    SHARD,
-    USER,
     clear,
-    connect,
     copies,
-    key,
     lost,
     rows,
     sync,
 )
+from tests.analytics.sync.world import ALIASES, SOURCES, TABLES, Late, World
 
-__all__ = ["SyncMachine", "World"]
+__all__ = ["SyncMachine"]
 
-_ALIASES = ("default", "analytics", "shard_1")
 _TABLES = {
     "default": ("users_user", "users_userchange", "analytics_syncposition"),
     "shard_1": ("users_profile", "users_profilechange", "analytics_syncposition"),
@@ -55,95 +49,14 @@ _UNLOCKED = [("before", "claim"), *POINTS[3:5], *POINTS[7:9], POINTS[-1]]
 _AWAY = {"source": POINTS[3:9], "analytics": POINTS[7:9]}
 
 
-@dataclass(frozen=True)
-class Table:
-    """How to write rows of one source. Of their values only the version matters."""
-
-    name: str
-    key: str
-    version: str
-    idle: str  # a column that is not copied
-    insert: str
-
-
-TABLES = {
-    USER: Table(
-        name="users_user",
-        key="id",
-        version="name",
-        idle="password",
-        insert="INSERT INTO users_user (id, name, email, password, is_superuser, is_active,"
-        " is_staff, date_joined, updated_at) SELECT id, %s, id || '@example.com', '', false,"
-        " true, false, '2026-01-01', '2026-01-01' FROM unnest(%s::uuid[]) AS id",
-    ),
-    SHARD: Table(
-        name="users_profile",
-        key="user_id",
-        version="plan",
-        idle="bio",
-        insert="INSERT INTO users_profile (user_id, plan, country, display_name, bio, settings,"
-        " created_at, updated_at) SELECT id, %s, 'CH', '', '', '{}', '2026-01-01', '2026-01-01'"
-        " FROM unnest(%s::uuid[]) AS id",
-    ),
-}
-SOURCES = list(TABLES)
-
-
 class Died(OperationalError):
     """The sync's process, or its connection, is no more."""
-
-
-@dataclass
-class Late:
-    """A transaction that wrote to one key and is not committed yet."""
-
-    source: Source
-    client: psycopg.Connection[Any]
-    key: UUID
-    version: str | None
 
 
 @dataclass
 class Runner:
     source: Source
     batches: Generator[Any]
-
-
-@dataclass
-class World:
-    """What outlives an example: clients, a thread for another sync, and the keys that are used."""
-
-    stack: ExitStack = field(default_factory=ExitStack)
-
-    def __post_init__(self) -> None:
-        self.writers = {alias: self._client(alias, autocommit=True) for alias in _ALIASES}
-        self.spare = {source: [self._client(source.alias) for _ in range(2)] for source in SOURCES}
-        self.thread = self.stack.enter_context(
-            ThreadPoolExecutor(max_workers=1, initializer=_fail_soon)
-        )
-        self.stack.callback(lambda: self.thread.submit(connections.close_all).result())
-        # Some in one bucket; of users whose profiles stand on the shard that is played with.
-        numbers = (number for byte in (1, 1, 1, 200, 255) for number in range(byte, 60_000, 256))
-        owned = (key(number) for number in numbers)
-        found: dict[int, list[UUID]] = {}
-        for user_id in owned:
-            if get_shard_for_user_id(user_id) == SHARD.alias:
-                found.setdefault(user_id.bytes[0], []).append(user_id)
-        self.keys = [*found[1][:3], found[200][0], found[255][0]]
-
-    def _client(self, alias: str, **options: Any) -> psycopg.Connection[Any]:
-        client = connect(alias, **options)
-        self.stack.callback(client.close)
-        return client
-
-    def close(self) -> None:
-        self.stack.close()
-
-
-def _fail_soon() -> None:
-    for alias in _ALIASES:
-        with connections[alias].cursor() as cursor:
-            cursor.execute("SET lock_timeout = '100ms'")
 
 
 sources = st.sampled_from(SOURCES)
@@ -154,8 +67,8 @@ Choice = tuple[int, Source, bool, int]
 runners = st.tuples(
     st.integers(0, 2), sources, st.sampled_from([False, False, True]), st.sampled_from([1, 2, 50])
 )
-WRITES = ("store", "delete", "insert all", "update all", "move", "new id", "truncate")
-ROW_WRITES = WRITES[:-1]  # those that do not wait for a sync's locks
+ROW_WRITES = ("store", "delete", "take back", "insert all", "update all", "move", "new id")
+WRITES = (*ROW_WRITES, "truncate", "rewrite")  # the last two would wait for a sync's locks
 
 
 class SyncMachine(RuleBasedStateMachine):
@@ -169,13 +82,13 @@ class SyncMachine(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        clear(_ALIASES)
+        clear(ALIASES)
         self.versions: dict[Source, dict[UUID, set[str]]] = {source: {} for source in SOURCES}
         self.last_version = 0
         self.late: list[Late] = []
         self.runners: list[Runner] = []
         self.touched: set[Source] = set()
-        self.saved: dict[str, list[Any]] = {alias: [] for alias in _ALIASES}
+        self.saved: dict[str, list[Any]] = {alias: [] for alias in ALIASES}
         self.patches = ExitStack()
         # So that a few rows suffice for a reconcile with several batches, of either kind.
         for name, value in {"_RANGES": 1, "_PAGES": 1}.items():
@@ -192,8 +105,8 @@ class SyncMachine(RuleBasedStateMachine):
     def write(self, source: Source, kind: str, number: int, other: int) -> None:
         self._write(source, kind, number, other)
 
-    @rule(source=sources, number=numbers, deletes=st.booleans())
-    def begin_late(self, source: Source, number: int, deletes: bool) -> None:
+    @rule(source=sources, number=numbers, deletes=st.booleans(), prepares=st.booleans())
+    def begin_late(self, source: Source, number: int, deletes: bool, prepares: bool) -> None:
         """Write in a transaction that commits later: its number in the log is taken already."""
         user_id = self.world.keys[number]
         busy = [late.client for late in self.late]
@@ -201,11 +114,15 @@ class SyncMachine(RuleBasedStateMachine):
         if user_id in self._locked(source) or not free:
             return
         table, version = TABLES[source], None
+        if prepares:
+            free[0].tpc_begin(f"{os.getpid()} {source.name} {user_id}")
         free[0].execute(f"DELETE FROM {table.name} WHERE {table.key} = %s", [user_id])
         if not deletes:
             version = self._version(source)
             free[0].execute(table.insert, [version, [user_id]])
-        self.late.append(Late(source, free[0], user_id, version))
+        if prepares:
+            free[0].tpc_prepare()
+        self.late.append(Late(source, free[0], user_id, version, prepares))
 
     @precondition(lambda self: self.late)
     @rule(choice=choices, commits=st.booleans())
@@ -298,7 +215,7 @@ class SyncMachine(RuleBasedStateMachine):
 
     # Accidents
 
-    @rule(alias=st.sampled_from(_ALIASES))
+    @rule(alias=st.sampled_from(ALIASES))
     def save(self, alias: str) -> None:
         """Copy everything on one side, as a backup does: what is committed."""
         writer = self.world.writers[alias]
@@ -311,7 +228,7 @@ class SyncMachine(RuleBasedStateMachine):
             position = writer.execute(f"SELECT last_value, is_called FROM {sequence}").fetchone()
         self.saved[alias].append((tables, position))
 
-    @rule(alias=st.sampled_from(_ALIASES), choice=choices)
+    @rule(alias=st.sampled_from(ALIASES), choice=choices)
     def restore(self, alias: str, choice: int) -> None:
         self._restore(alias, choice)
 
@@ -328,7 +245,7 @@ class SyncMachine(RuleBasedStateMachine):
         for source in SOURCES:
             sync(source)
             assert copies(source) == rows(source)
-            assert verify(source) == []
+            assert not list(verify(source))
 
     @invariant()
     def nothing_is_lost_or_invented(self) -> None:
@@ -344,7 +261,7 @@ class SyncMachine(RuleBasedStateMachine):
                 self.settle()
             finally:
                 for late in self.late:
-                    late.client.rollback()
+                    late.rollback()
                 self.patches.close()
 
     def _runner(self, runner: Choice) -> Runner:
@@ -370,6 +287,10 @@ class SyncMachine(RuleBasedStateMachine):
                 self._execute(source, query, [version, [user_id]])
             case "delete" if user_id in free:
                 self._execute(source, f"DELETE FROM {table.name} {which}", [[user_id]])
+            case "take back" if user_id in free:
+                writer = self.world.writers[source.alias]
+                with writer.transaction(), writer.transaction(force_rollback=True):
+                    writer.execute(f"DELETE FROM {table.name} {which}", [[user_id]])
             case "insert all":
                 missing = [user_id for user_id in free if user_id not in self._stored(source)]
                 version = self._version(source, *missing)
@@ -387,6 +308,8 @@ class SyncMachine(RuleBasedStateMachine):
                 self._execute(source, query, [new_id, version, [user_id]])
             case "truncate" if not locked:
                 self._execute(source, f"TRUNCATE {table.name} CASCADE", [])
+            case "rewrite" if not locked:
+                self._execute(source, f"VACUUM FULL {table.name}", [])
 
     def _stored(self, source: Source) -> set[UUID]:
         table = TABLES[source]
@@ -412,11 +335,11 @@ class SyncMachine(RuleBasedStateMachine):
     def _end_late(self, late: Late, *, commits: bool) -> None:
         self.touched.add(late.source)
         if not commits:
-            late.client.rollback()
+            late.rollback()
             return
         if late.version:
             self.versions[late.source].setdefault(late.key, set()).add(late.version)
-        late.client.commit()
+        late.commit()
 
     def _go_on(
         self,
@@ -450,7 +373,7 @@ class SyncMachine(RuleBasedStateMachine):
         tables, position = self.saved[alias][choice % len(self.saved[alias])]
         for late in [late for late in self.late if late.source.alias == alias]:
             self.late.remove(late)
-            late.client.rollback()
+            late.rollback()
         writer = self.world.writers[alias]
         with writer.transaction():
             writer.execute("SET LOCAL session_replication_role = replica")  # no triggers

@@ -77,7 +77,7 @@ class SyncTestCase(SimpleTestCase):
         """Assert that analytics holds every row, value by value, no other, and knows it."""
         self.assertEqual(copies(source), rows(source))
         self.assertEqual(logged(source), [])
-        self.assertEqual(verify(source), [])
+        self.assertEqual(list(verify(source)), [])
         self.assertEqual(begin(source).disagreement, "")
 
     def assertNothingLost(self, source: Source = USER) -> None:

@@ -4,8 +4,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.analytics.sync import SOAK
-from tests.analytics.sync.machine import SyncMachine, World
+from tests.analytics.sync.machine import SyncMachine
 from tests.analytics.sync.support import SyncTestCase
+from tests.analytics.sync.world import World
 
 HISTORIES = settings(
     max_examples=5000 if SOAK else 25,

@@ -52,7 +52,7 @@ class SyncThroughMovesTests(MovesTestCase):
                 self.assertAllCopied()
         for source in (HERE, THERE):
             sync(source)
-            self.assertEqual(verify(source), [])
+            self.assertEqual(list(verify(source)), [])
         moved = {shard for key, (shard, _) in self.copied().items() if key == KEY}
         self.assertEqual(moved, {"shard_2"})
 

@@ -17,7 +17,7 @@ from psycopg.sql import SQL, Identifier
 from analytics.sync import Source, batch, run
 from analytics.sync.turn import Turn
 from tests.analytics.sync import SOAK
-from tests.analytics.sync.machine import SyncMachine, World
+from tests.analytics.sync.machine import SyncMachine
 from tests.analytics.sync.steps import at
 from tests.analytics.sync.support import (
     SyncTestCase,
@@ -28,6 +28,7 @@ from tests.analytics.sync.support import (
     key,
     sync,
 )
+from tests.analytics.sync.world import World
 
 A, B = key(1), key(2)
 SET_NAME = "UPDATE users_user SET name = %s WHERE id = %s"

@@ -1,25 +1,24 @@
 """Servers that are killed in the middle of a sync, and servers restored from a copy."""
 
-import shutil
 import unittest
 from collections.abc import Callable
-from pathlib import Path
+from io import StringIO
+from threading import Thread
 
-from django.contrib.auth.models import Group, Permission
-from django.contrib.contenttypes.models import ContentType
-from django.db import connections, models
+from django.core.management import CommandError, call_command
+from django.db import connections
 
-from analytics.models import ProfileAnalytics, SyncCheckpoint, SyncPosition, SyncRun, UserAnalytics
-from analytics.sync import SyncFailed
+from analytics.models import SyncRun
+from analytics.sync import SyncFailed, sync_key
 from analytics.sync.batch import begin
-from config.embedded import Cluster
 from sharding.errors import DatabaseUnavailable
 from tests.analytics.sync import SOAK
+from tests.analytics.sync.servers import ServersTestCase
 from tests.analytics.sync.steps import POINTS, Point, at, point_name
 from tests.analytics.sync.support import (
     USER,
-    SyncTestCase,
     add_users,
+    clear,
     connect,
     copies,
     execute,
@@ -27,33 +26,15 @@ from tests.analytics.sync.support import (
     logged,
     sync,
 )
-from tests.outage import disconnect, own_servers
-from users.models import User, UserChange
+from tests.outage import disconnect
+from tests.support import wait_until
 
 A, B, C, D = (key(number) for number in range(1, 5))
 SET_NAME = "UPDATE users_user SET name = %s WHERE id = %s"
-TABLES: dict[str, list[type[models.Model]]] = {
-    "default": [ContentType, Permission, Group, User, UserChange, SyncPosition],
-    "analytics": [UserAnalytics, ProfileAnalytics, SyncCheckpoint, SyncRun],
-}
 
 
-class ServersTests(SyncTestCase):
-    """On a primary and an analytics server of their own."""
-
+class ServersTests(ServersTestCase):
     aliases = ("default", "analytics")
-    cluster: Cluster
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        super().setUpClass()
-        cls.cluster = cls.enterClassContext(own_servers("default", "analytics"))
-        for alias, tables in TABLES.items():
-            with connections[alias].schema_editor() as editor:
-                for table in tables:
-                    editor.create_model(table)
-        for trigger in User._meta.triggers:  # type: ignore[attr-defined]
-            trigger.install(User, database="default")
 
     def setUp(self) -> None:
         super().setUp()
@@ -67,11 +48,6 @@ class ServersTests(SyncTestCase):
 
     def kill(self, alias: str) -> Callable[[], None]:
         return lambda: self.cluster.kill(alias)
-
-    def revive(self, alias: str) -> None:
-        if not self.cluster.running(alias):
-            self.cluster.start(alias)
-        disconnect(alias)
 
     def assertSurvives(self, alias: str, point: Point) -> None:
         """Kill a server at this point of a sync, start it again, and go on."""
@@ -120,6 +96,8 @@ class ServersTests(SyncTestCase):
             with at(point, write_and_kill), self.subTest(point_name(point)):
                 self.assertUnavailable("default")
             self.revive("default")
+            # A claim is on disk before analytics hears of it, else all would be compared now.
+            self.assertEqual(begin(USER).disagreement, "")
             lost += execute("default", "SELECT count(*) FROM users_user WHERE id = %s", [C])[0][0]
             self.assertHeals()
         self.assertGreater(lost, 0, "It never lost anything: this shows nothing.")
@@ -128,32 +106,97 @@ class ServersTests(SyncTestCase):
         with connect("default", autocommit=True) as client:
             client.execute("DELETE FROM users_user WHERE id = %s", [C])
 
-    def copy(self, alias: str) -> Path:
-        self.stop(alias)
-        folder = self.cluster.home / alias
-        saved = self.cluster.home / f"{alias}.saved"
-        shutil.copytree(folder, saved, symlinks=True)
-        self._own(folder, saved)
-        self.addCleanup(shutil.rmtree, saved, ignore_errors=True)
-        self.cluster.start(alias)
-        return saved
+    def test_an_answer_to_commit_that_is_lost_with_its_connection(self) -> None:
+        """What waits for a standby is on disk: its server process ends before it answers."""
+        for alias, step in (
+            ("default", "claim commit"),
+            ("analytics", "take_over commit"),
+            ("default", "finish commit"),
+        ):
+            with self.subTest(step):
+                self.setUp()
+                self.change()
+                losing = at(("before", step), lambda: self.lose_the_answer(alias))  # noqa: B023
+                with losing, self.assertRaises(DatabaseUnavailable):
+                    sync()
+                disconnect(alias)
+                self.assertTrue(self.committed(step))
+                self.assertHeals()
 
-    def restore(self, alias: str, saved: Path) -> None:
-        self.stop(alias)
-        folder = self.cluster.home / alias
-        shutil.rmtree(folder)
-        saved.rename(folder)
-        self.cluster.start(alias)
+    def lose_the_answer(self, alias: str) -> None:
+        """Let the commit that is about to come wait for a standby, and then lose its connection."""
+        pid = connections[alias].connection.info.backend_pid
+        observer = connect(alias, autocommit=True)
+        observer.execute("SET synchronous_commit = local")
+        observer.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+        observer.execute("SELECT pg_reload_conf()")
+        shown = "SHOW synchronous_standby_names"
+        wait_until(lambda: observer.execute(shown).fetchone() == ("nobody",), "the setting")
+        observer.execute("CHECKPOINT")  # it is the checkpointer who tells the others of it
 
-    def stop(self, alias: str) -> None:
-        disconnect(alias)
-        self.cluster.stop(alias)
+        def lose() -> None:
+            process = "SELECT FROM pg_stat_activity WHERE pid = %s"
+            waiting = f"{process} AND wait_event = 'SyncRep'"
+            with observer:
+                wait_until(lambda: observer.execute(waiting, [pid]).rowcount, "the commit to wait")
+                observer.execute("SELECT pg_terminate_backend(%s)", [pid])
+                wait_until(lambda: not observer.execute(process, [pid]).rowcount, "its end")
+                observer.execute("ALTER SYSTEM RESET synchronous_standby_names")
+                observer.execute("SELECT pg_reload_conf()")
 
-    def _own(self, folder: Path, copy: Path) -> None:
-        """As root, the servers run as another user."""
-        owner = folder.stat()
-        for path in [copy, *copy.rglob("*")]:
-            shutil.chown(path, owner.st_uid, owner.st_gid)
+        thread = Thread(target=lose)
+        self.addCleanup(thread.join)
+        thread.start()
+
+    def committed(self, step: str) -> bool:
+        """Whether the step that the sync got no answer to was done."""
+        turn = begin(USER)
+        match step:
+            case "claim commit":
+                return turn.claimed != turn.applied == turn.token
+            case "take_over commit":
+                return turn.claimed == turn.token != turn.applied
+        return not logged()
+
+    def test_a_disk_that_is_full(self) -> None:
+        """The table of the copies can grow no more: its file is the device that always is full."""
+        self.addCleanup(clear, ["shard_1", "shard_2", "shard_3"])
+        execute("analytics", "TRUNCATE analytics_useranalytics")
+        path = execute("analytics", "SELECT pg_relation_filepath('analytics_useranalytics')")[0][0]
+        file = self.cluster.home / "analytics" / path
+        self.stop("analytics")
+        saved = file.rename(file.with_suffix(".saved"))
+        file.symlink_to("/dev/full")
+        self.cluster.start("analytics")
+        self.change()
+        output = StringIO()
+        with self.assertRaisesRegex(CommandError, "Not synced: users"):
+            call_command("sync_analytics", "--full", progress=False, stdout=output, stderr=output)
+        said = [line for line in output.getvalue().splitlines() if "No space left" in line]
+        self.assertEqual(len(said), 1, output.getvalue())
+        self.assertTrue(said[0].startswith("users: Database analytics stopped the sync: "))
+        self.assertIn("No space left", SyncRun.objects.get(source="users").error)
+        self.assertNothingLost()
+        self.stop("analytics")
+        saved.replace(file)
+        self.cluster.start("analytics")
+        self.assertHeals()
+
+    def test_a_standby_is_refused(self) -> None:
+        self.change()
+        signal = self.cluster.home / "default" / "standby.signal"
+        self.stop("default")
+        signal.touch()
+        self.cluster.start("default")
+        try:
+            for refused in (sync, lambda: sync_key(USER, A)):
+                with self.assertRaisesRegex(SyncFailed, "Database primary is a standby"):
+                    refused()
+        finally:
+            self.stop("default")
+            signal.unlink()
+            self.cluster.start("default")
+        self.assertHeals()
 
     def test_a_side_that_is_restored(self) -> None:
         """To a copy of its data folder, made while it was stopped."""

@@ -1,4 +1,7 @@
-"""`sync_analytics` as a process of its own: its memory, and how soon it follows. Import after setup."""
+"""`sync_analytics` as a process of its own: its memory, and how soon it follows.
+
+Import after setup.
+"""
 
 import subprocess
 import sys

@@ -25,7 +25,7 @@ from config.embedded import Cluster
 if TYPE_CHECKING:  # models cannot be imported before Django is set up
     from django.db.models import Model
 
-__all__ = ["Ratio", "Way", "benchmark_databases", "compare", "empty_tables"]
+__all__ = ["Ratio", "Way", "benchmark_databases", "compare", "empty_tables", "timed"]
 
 _FOLDER = Path(__file__).resolve().parent.parent / "var"
 _PREFIX = "benchmark-"  # and the number of the process
@@ -121,13 +121,14 @@ def compare(
         for way in (baseline, candidate) if number % 2 else (candidate, baseline):
             prepare()
             way.before()
-            taken = _timed(way.run)
+            taken = timed(way.run)
             if number:
                 seconds[way].append(taken)
     return Ratio(baseline, candidate, seconds[baseline], seconds[candidate])
 
 
-def _timed(run: Callable[[], object]) -> float:
+def timed(run: Callable[[], object]) -> float:
+    """Return the seconds that it takes."""
     gc.collect()
     start = perf_counter()
     run()

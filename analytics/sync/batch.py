@@ -32,6 +32,8 @@ __all__ = [
     "sync_ranges",
 ]
 
+_BLOCK = 65_536  # bytes that are written at once: row by row, writing takes longer than reading
+
 Reconcile = dict[str, Any]  # how far a reconcile is; see analytics.sync.full
 
 
@@ -244,9 +246,15 @@ def _pipe(
     return there.rowcount
 
 
-def _sent(here: CursorWrapper, source: Source, copy: Composed) -> Generator[bytes]:
+def _sent(here: CursorWrapper, source: Source, copy: Composed) -> Generator[bytearray]:
+    block = bytearray()
     with naming(source.alias), here.copy(copy) as outgoing:
-        yield from outgoing
+        for row in outgoing:
+            block += row
+            if len(block) >= _BLOCK:
+                yield block
+                block = bytearray()
+    yield block
 
 
 def _merge_keys(there: CursorWrapper, source: Source, keys: set[UUID]) -> SyncResult:

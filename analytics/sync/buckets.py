@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from uuid import UUID
 
-from django.db import connections
+from django.db import connections, transaction
 
 from analytics.sync import statements
 from analytics.sync.arrivals import owning
@@ -14,12 +15,12 @@ from analytics.sync.errors import naming
 from analytics.sync.statements import Range
 from sharding import conf
 
-__all__ = ["Comparison", "compare", "differing_keys"]
+__all__ = ["Comparison", "compare", "differing_keys", "has_copies"]
 
 _ROWS_PER_BUCKET = 16
 _MOST_BITS = 16
 
-_Hashes = dict[int, tuple[int, int]]  # bucket -> number of rows, sum of their hashes
+_Hashes = dict[int, tuple[int, int]]  # bucket -> number of rows, xor of their hashes
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,7 @@ def compare(source: Source) -> Comparison:
     """Compare all rows with their copies. Raises SyncFailed, DatabaseUnavailable."""
     source = owning(source)
     bits = _bits(source)
-    here = _hashes(source, bits, copies=False)
-    there = _hashes(source, bits, copies=True)
+    here, there = _both_hashes(source, bits)
     differing = sorted(
         bucket for bucket in here.keys() | there.keys() if here.get(bucket) != there.get(bucket)
     )
@@ -47,6 +47,14 @@ def compare(source: Source) -> Comparison:
         copies=sum(count for count, _ in there.values()),
         differing_rows=sum(here.get(bucket, (0, 0))[0] for bucket in differing),
     )
+
+
+def has_copies(source: Source) -> bool:
+    """Whether analytics holds any copies of the source's rows."""
+    alias = conf.analytics()
+    with naming(alias), connections[alias].cursor() as cursor:
+        cursor.execute(statements.any_copies(owning(source)))
+        return cursor.fetchone()[0]
 
 
 def differing_keys(source: Source, ranges: Sequence[Range]) -> list[UUID]:
@@ -69,9 +77,27 @@ def _bits(source: Source) -> int:
     return min(max(round(math.log2(rows / _ROWS_PER_BUCKET + 1)), 1), _MOST_BITS)
 
 
+def _both_hashes(source: Source, bits: int) -> tuple[_Hashes, _Hashes]:
+    """Hash rows and copies, each server at the same time as the other."""
+
+    def of_copies() -> _Hashes:
+        try:
+            return _hashes(source, bits, copies=True)
+        finally:
+            connections.close_all()  # that thread's own
+
+    # What this thread has of the pool is for that one: there may be no more.
+    connections[conf.analytics()].close()
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        there = pool.submit(of_copies)
+        return _hashes(source, bits, copies=False), there.result()
+
+
 def _hashes(source: Source, bits: int, *, copies: bool) -> _Hashes:
     alias = conf.analytics() if copies else source.alias
-    with naming(alias), connections[alias].cursor() as cursor:
+    with naming(alias), transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+        # The server expects a bucket for each row, and would sort them all on disk.
+        cursor.execute("SET LOCAL enable_sort = off; SET LOCAL work_mem = '64MB'")
         cursor.execute(statements.bucket_hashes(source, copies=copies, bits=bits))
         return {bucket: (count, hashed) for bucket, count, hashed in cursor.fetchall()}
 

@@ -10,6 +10,7 @@ from sharding.slot_sql import in_slots, slot_of
 
 __all__ = [
     "INCOMING",
+    "any_copies",
     "bucket_hashes",
     "copy_keys",
     "copy_pages",
@@ -100,11 +101,21 @@ def delete_ranges(source: Source) -> Composed:
     ).format(source.target, _within("t", source.target_key), _did_not_come(source))
 
 
+def any_copies(source: Source) -> Composed:
+    """Whether there is any copy of the source's rows."""
+    return SQL("SELECT EXISTS (SELECT FROM {} t WHERE {})").format(
+        source.target, _own_copies(source)
+    )
+
+
 def bucket_hashes(source: Source, *, copies: bool, bits: int) -> Composed:
-    """Count and hash the rows, or their copies, by the leading `bits` of the key: 1 to 16."""
+    """Count and hash the rows, or their copies, by the leading `bits` of the key: 1 to 16.
+
+    Each row is hashed with its key, so no two of them cancel each other out.
+    """
     table, columns = _side(source, copies=copies)
     return SQL(
-        "SELECT {bucket}, count(*), sum({hash}) FROM {table} t WHERE {where} GROUP BY 1"
+        "SELECT {bucket}, count(*), bit_xor({hash}) FROM {table} t WHERE {where} GROUP BY 1"
     ).format(
         bucket=_bucket(columns[0], bits),
         hash=_hash(source, columns, copies=copies),

@@ -145,8 +145,10 @@ class ReconcileTests(ReconcileTestCase):
     def test_an_empty_target_is_copied_by_pages(self) -> None:
         add_users(MANY)
         pages, ranges = self.calls("sync_pages"), self.calls("sync_ranges")
+        comparisons = self.calls("compare")
         self.enterContext(mock.patch.object(full, "_PAGES", 4))
         self.assertEqual(sync().upserted, 1200)
+        self.assertEqual(comparisons.call_count, 1)
         self.assertGreater(pages.call_count, 3)
         self.assertTrue(pages.call_args.kwargs["into_empty"])
         self.assertEqual(ranges.call_count, 0)

@@ -36,6 +36,7 @@ State = SlotOwner.State
 
 _HOLD = timedelta(seconds=3)  # after this a fence lets writers pass again, whatever became of us
 _WAIT = 1.0  # seconds that writers wait before we let them pass and try again later
+_READERS_MAY_PAUSE = 0.25  # seconds, between looking at the map and asking a server
 _FOREVER = 24 * 3600.0
 
 
@@ -135,7 +136,9 @@ def take_over(move: Move) -> None:
         slots_arrived.send(
             Move, alias=move.target, source=move.source, slots=frozenset(move.slots), cursor=cursor
         )
-        one_lifetime(since=known, handing_over_since=move.handing_over_since)
+        one_lifetime(
+            since=known, handing_over_since=move.handing_over_since, margin=_READERS_MAY_PAUSE
+        )
         ownership.claim(cursor, move.slots)
 
 

@@ -51,7 +51,9 @@ def wait_for(
     return result
 
 
-def one_lifetime(*, since: float, handing_over_since: float | None = None) -> None:
+def one_lifetime(
+    *, since: float, handing_over_since: float | None = None, margin: float = _MARGIN
+) -> None:
     """Wait until every process knows the map as it was at a time of the monotonic clock.
 
     Maps that were read after `handing_over_since` say that slots change hands, and live shorter.
@@ -60,7 +62,7 @@ def one_lifetime(*, since: float, handing_over_since: float | None = None) -> No
     if handing_over_since is not None:
         last_long_one = handing_over_since + conf.map_lifetime()
         over = min(over, max(since + conf.map_lifetime(handing_over=True), last_long_one))
-    sleep(max(over + _MARGIN - monotonic(), 0))
+    sleep(max(over + margin - monotonic(), 0))
 
 
 def replication_address(alias: str) -> str:

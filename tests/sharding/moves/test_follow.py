@@ -4,12 +4,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 from django.db import DatabaseError, connections, transaction
 from django.db.models import Count, F
 
 import sharding
 from sharding import slot_cache
+from sharding.backend.base import DatabaseWrapper
 from sharding.errors import SlotMoved, WrongShard
 from sharding.models import Move
 from sharding.moves import run
@@ -219,6 +221,25 @@ class FollowTests(MovesTestCase):
         self.assertEqual(self.bio(), "late")
         profile.refresh_from_db()
         self.assertEqual(profile._state.db, "shard_2")
+
+    def test_a_move_while_a_connection_is_opened(self) -> None:
+        """To wait for a place in a pool may take longer than all of a move."""
+        opened: list[str] = []
+        original = DatabaseWrapper.get_new_connection
+
+        def slowly(wrapper: DatabaseWrapper, parameters: dict[str, Any]) -> Any:
+            if not opened:
+                opened.append(wrapper.alias)
+                self.in_thread(self.move)
+            return original(wrapper, parameters)
+
+        slot_cache.renew()
+        connections["shard_1"].close()
+        with mock.patch.object(DatabaseWrapper, "get_new_connection", slowly):
+            self.assertEqual(Profile.objects.get(user_id=KEY)._state.db, "shard_2")
+        self.assertEqual(opened, ["shard_1"])
+        connections["shard_1"].close()
+        self.assertEqual(Profile.objects.across_shards().count(), len(self.keys))
 
     def test_an_old_map_writes_nothing_astray(self) -> None:
         old = slot_cache.current()

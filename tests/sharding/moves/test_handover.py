@@ -75,7 +75,7 @@ class HandoverTests(MovesTestCase):
         """Also who cannot reach the primary, and asks the shards, is sent to the target by then."""
         waits = []
 
-        def look(*, since: float, handing_over_since: float | None) -> None:
+        def look(**times: float | None) -> None:
             waits.append([owners_of(slot) for slot in SLOTS])
             asked = MapSource()
             self.addCleanup(asked.close)

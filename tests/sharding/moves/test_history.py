@@ -19,9 +19,9 @@ from users.models import Activity, Profile
 
 
 # Longer than between the tests: these threads share one interpreter with the mover.
-@override_settings(SHARDING_MAP_LIFETIME=0.3)
+@override_settings(SHARDING_MAP_LIFETIME=1.0)
 class HistoryTests(MoverTestCase):
-    lifetime = 0.3
+    lifetime = 1.0
 
     def fill(self) -> None:
         self.keys = [user_id(slot, n) for slot in (*SLOTS, 900) for n in range(3)]

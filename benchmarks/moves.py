@@ -8,17 +8,15 @@ readers notice of it.
 import argparse
 import os
 import statistics
-import threading
 import time
-import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 
 from benchmarks.fence import compare_guard
 from benchmarks.harness import benchmark_databases
+from benchmarks.writers import Load, key_of
 
 _MOVED = range(200, 334)  # of shard_1, to shard_4
+_OTHERS = (400, 500, 800)  # slots of shard_2 and shard_3
 _FIRST_MAP = "shard_1=0-333,shard_2=334-666,shard_3=667-999"
 
 
@@ -46,25 +44,36 @@ def _compare_moves(rows: int, runs: int) -> None:
         native.append(native_copy())
         moved.append(move("shard_1", "shard_4"))
         move("shard_4", "shard_1")
-    quiet, copying, during = Load(), Load(), Load()
-    with quiet.running():
-        time.sleep(5)
-    with copying.running():
-        native_copy()
-    with during.running():
-        move("shard_1", "shard_4")
     alone = statistics.median(native)
     print(f"native filtered copy  {rows / alone:10,.0f} rows/s  ({alone:.2f} s, {runs} runs)")
-    for what, times in zip(
-        ("its copying", "all, to ownership"), zip(*moved, strict=True), strict=True
-    ):
+    parts = ("its copying", "to ownership", "with cleaning")
+    for what, times in zip(parts, zip(*moved, strict=True), strict=True):
         took = statistics.median(times)
         print(
-            f"move, {what:17}{rows / took:9,.0f} rows/s  ({took:.2f} s)  ratio {alone / took:.2f}"
+            f"move, {what:14}{rows / took:9,.0f} rows/s  ({took:.2f} s)  ratio {alone / took:.2f}"
         )
-    for load, name in ((quiet, "quiet"), (copying, "native copy"), (during, "move")):
+    _compare_waits(runs)
+
+
+def _compare_waits(runs: int) -> None:
+    """What two writers notice: of nothing, of the native copy, and of a move."""
+    quiet, copying, moving = Load(), Load(), Load()
+    ways: list[tuple[str, Load, Callable[[], object]]] = [
+        ("quiet", quiet, lambda: time.sleep(10)),
+        ("native copy", copying, native_copy),
+        ("move", moving, lambda: move("shard_1", "shard_4")),
+    ]
+    for _ in range(runs):
+        for _, load, run in ways:
+            with load.running([*_MOVED][:10], _OTHERS):
+                run()
+        move("shard_4", "shard_1")
+    for name, load, _ in ways:
         print(f"{name}, to moved users: {_shown(load.moved)}; to others: {_shown(load.others)}")
-    print(f"errors: {len(during.errors)}  {during.errors[:3] or ''}")
+    usual, p99 = _p99(quiet.others), _p99(moving.others)
+    print(f"others during a move, over twice their usual 99th percentile ({usual * 1000:.1f} ms):")
+    print(f"  99 of 100 {p99 / usual / 2:.2f}, the longest {max(moving.others) / usual / 2:.2f}")
+    print(f"errors: {len(moving.errors)}  {moving.errors[:3] or ''}")
 
 
 def fill(rows: int) -> None:
@@ -73,8 +82,8 @@ def fill(rows: int) -> None:
 
     for start in range(0, rows // 5, 5000):
         numbers = range(start, min(start + 5000, rows // 5))
-        keys = [_key(_MOVED[n % len(_MOVED)]) for n in numbers] + [
-            _key(slot) for slot in range(0, 1000, 7)
+        keys = [key_of(_MOVED[n % len(_MOVED)]) for n in numbers] + [
+            key_of(slot) for slot in range(0, 1000, 7)
         ]
         Profile.objects.bulk_create([Profile(user_id=k, bio="x" * 200) for k in keys])
         Activity.objects.bulk_create(
@@ -82,8 +91,10 @@ def fill(rows: int) -> None:
         )
 
 
-def move(source: str, target: str) -> tuple[float, float]:
-    """Move the slots; return the seconds of the copying, and of all until the target owned them."""
+def move(source: str, target: str) -> tuple[float, float, float]:
+    """Move the slots; return the seconds of the copying, of all until the target owned them, and
+    until nothing was left on the source.
+    """
     from sharding.moves import run
     from sharding.moves.copying import Progress
 
@@ -94,7 +105,8 @@ def move(source: str, target: str) -> tuple[float, float]:
         reached.setdefault(progress.text, time.monotonic() - started)
 
     run.run(run.begin(source, target, _MOVED), note)
-    return reached["catching up"] - reached["copying"], reached["owned"]
+    copied = reached["catching up"] - reached["copying"]
+    return copied, reached["owned"], time.monotonic() - started
 
 
 def native_copy() -> float:
@@ -128,57 +140,12 @@ def native_copy() -> float:
     return took
 
 
-@dataclass
-class Load:
-    """Two writers, one to users that move and one to others, and how long each write took."""
-
-    moved: list[float] = field(default_factory=list)
-    others: list[float] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        stop = threading.Event()
-        jobs = [(self.moved, [*_MOVED][:10]), (self.others, [400, 500, 800])]
-        threads = [threading.Thread(target=self._write, args=[*job, stop]) for job in jobs]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            for thread in threads:
-                thread.join()
-
-    def _write(self, waits: list[float], slots: Sequence[int], stop: threading.Event) -> None:
-        from django.db import connections
-
-        from users.models import Profile
-
-        profiles = [Profile(user_id=_key(slot)) for slot in slots]
-        for profile in profiles:
-            profile.save()
-        number = 0
-        while not stop.is_set():
-            profile = profiles[number % len(profiles)]
-            number += 1
-            started = time.monotonic()
-            try:
-                profile.save()
-            except Exception as error:
-                self.errors.append(f"{type(error).__name__}: {error}")
-            waits.append(time.monotonic() - started)
-            stop.wait(0.005)
-        connections.close_all()
-
-
-def _key(slot: int) -> uuid.UUID:
-    return uuid.UUID(f"{slot:08x}-{uuid.uuid4().hex[8:]}")
+def _p99(waits: Sequence[float]) -> float:
+    return sorted(waits)[int(len(waits) * 0.99)]
 
 
 def _shown(waits: Sequence[float]) -> str:
-    p99 = sorted(waits)[int(len(waits) * 0.99)]
-    return f"longest {max(waits) * 1000:,.0f} ms, 99 of 100 within {p99 * 1000:,.0f} ms"
+    return f"longest {max(waits) * 1000:,.0f} ms, 99 of 100 within {_p99(waits) * 1000:,.1f} ms"
 
 
 if __name__ == "__main__":

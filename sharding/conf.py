@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 _WITHOUT_POOLS = 20
+_SHORTER = 5  # times, which a map lives while slots are handed over
 
 _SHARD = re.compile(r"shard_([1-9]\d*)", re.ASCII)
 
@@ -66,12 +67,14 @@ def deep_offset() -> int:
     return getattr(settings, "SHARDING_DEEP_OFFSET", 10_000)
 
 
-def map_lifetime() -> float:
+def map_lifetime(*, handing_over: bool = False) -> float:
     """For how many seconds a process may use the slot map without asking whether it changed.
 
-    The same in every process: a move waits so long before it relies on a change being known.
+    The same in every process: a move waits so long before it relies on a change being known. A map
+    by which slots are about to change their owner lives shorter, because writers wait for its end.
     """
-    return getattr(settings, "SHARDING_MAP_LIFETIME", 0.5)
+    lifetime: float = getattr(settings, "SHARDING_MAP_LIFETIME", 0.5)
+    return lifetime / _SHORTER if handing_over else lifetime
 
 
 def move_patience() -> float:

@@ -16,7 +16,7 @@ import psycopg
 from django.db import connections
 from psycopg.errors import UndefinedTable
 
-from sharding import conf
+from sharding import conf, unsure
 from sharding.backend.base import unavailable
 from sharding.errors import DatabaseUnavailable, InvalidSlotMap
 from sharding.hashing import SLOTS
@@ -34,13 +34,16 @@ _READ = """
       (SELECT array_agg(shard ORDER BY slot) FROM sharding_slot),
       (SELECT coalesce(json_agg(json_build_array(
            CASE WHEN state IN ('switched', 'owned') THEN source ELSE target END, slots)), '[]')
-       FROM sharding_move WHERE state NOT IN ('cleaned', 'aborted'))
+       FROM sharding_move WHERE state NOT IN ('cleaned', 'aborted')),
+      EXISTS (SELECT FROM sharding_move
+        WHERE state IN ('catching up', 'verified', 'fenced', 'moved', 'switched'))
     FROM sharding_cluster c
 """
 _ASK_SHARD = """
-    SELECT coalesce(array_agg(slot) FILTER (WHERE state IN ('owned', 'fenced', 'moved')), '{}'),
+    SELECT coalesce(array_agg(slot) FILTER (WHERE state <> 'importing'), '{}'),
       coalesce(array_agg(slot) FILTER (WHERE state = 'moved'), '{}'),
-      coalesce(array_agg(slot) FILTER (WHERE state = 'importing'), '{}')
+      coalesce(array_agg(slot) FILTER (WHERE state = 'importing'), '{}'),
+      coalesce(bool_or(move IS NOT NULL), false)
     FROM sharding_slotowner
 """
 
@@ -65,25 +68,30 @@ class MapSource:
         Raises InvalidSlotMap, and DatabaseUnavailable where not even the shards know it.
         """
         try:
-            return self._from_primary(known)
+            found = self._from_primary(known)
         except DatabaseUnavailable:
-            if (found := self._from_shards(known)) is None:
+            if (answered := self._from_shards(known)) is None:
                 raise
-            return found
+            return answered
+        unsure.remember(frozenset())
+        return found
 
     def _from_primary(self, known: SlotMap | None) -> SlotMap:
         if known:
             [version] = self._ask(conf.primary(), "SELECT map_version FROM sharding_cluster") or [0]
             if version == known.version:
                 return known
-        version, self.cluster, slots, shards, moves = self._ask(conf.primary(), _READ) or [0] * 5
+        answer = self._ask(conf.primary(), _READ) or [0] * 6
+        version, self.cluster, slots, shards, moves, handing_over = answer
         if not slots:
             raise InvalidSlotMap("The primary holds no slot map yet. Run `manage.py migrate`.")
         hidden: dict[str, frozenset[int]] = defaultdict(frozenset)
         for alias, moving in moves:
             hidden[alias] |= frozenset(moving)
         pairs = zip(slots, shards, strict=True)
-        slot_map = SlotMap.from_pairs(pairs, version=version, hidden=dict(hidden))
+        slot_map = SlotMap.from_pairs(
+            pairs, version=version, hidden=dict(hidden), handing_over=handing_over
+        )
         slot_map.require_known(conf.shards())
         return slot_map
 
@@ -95,24 +103,30 @@ class MapSource:
         answers = {}
         for alias in conf.shards():
             try:
-                answers[alias] = self._ask(alias, _ASK_SHARD) or ((), (), ())
+                answers[alias] = self._ask(alias, _ASK_SHARD) or ((), (), (), False)
             except (DatabaseUnavailable, InvalidSlotMap):
                 continue
         owners: list[str | None] = list(known.owners) if known else [None] * SLOTS
         for settled in (False, True):
-            for alias, (owned, moved, _) in answers.items():
+            for alias, (owned, moved, *_) in answers.items():
                 for slot in set(owned) - set(moved) if settled else moved:
                     owners[slot] = alias
         hidden = dict(known.hidden) if known else {}
-        for alias, (_, moved, importing) in answers.items():
+        for alias, (_, moved, importing, _) in answers.items():
             elsewhere = {slot for slot in moved if owners[slot] != alias}
             hidden[alias] = frozenset(elsewhere.union(importing))
         if None in owners:
             return None
+        unsure.remember(frozenset(conf.shards()) - answers.keys())
         # With the version of the map before, so that the primary is believed again when it is back.
         named = tuple(owner for owner in owners if owner)
         version = known.version if known else 0
-        found = SlotMap(named, version, {alias: slots for alias, slots in hidden.items() if slots})
+        shown = {alias: slots for alias, slots in hidden.items() if slots}
+        # They do not tell how far a move is; a shorter life is the safe one.
+        handing_over = bool(known and known.handing_over) or any(
+            moving for *_, moving in answers.values()
+        )
+        found = SlotMap(named, version, shown, handing_over)
         return known if found == known else replace(found, version=-1)
 
     def _ask(self, alias: str, query: str) -> Sequence[Any] | None:

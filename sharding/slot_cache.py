@@ -1,6 +1,7 @@
 """The slot map that this process works with: kept, and at most `conf.map_lifetime()` old."""
 
 import os
+from collections.abc import Callable
 from threading import Lock
 from time import monotonic, sleep
 from uuid import UUID
@@ -26,20 +27,22 @@ _PAUSE = 0.02  # seconds
 
 _lock = Lock()
 _source = MapSource()
-_known: tuple[SlotMap, float] | None = None  # the map, and since when it may be out of date
+_Known = tuple[SlotMap, float]  # the map, and since when it may be out of date
+_known: _Known | None = None
 _former: dict[int, tuple[str, float]] = {}  # slot -> the owner before, and until when
 
 
 def current() -> SlotMap:
     """Return the slot map. Raises InvalidSlotMap when the primary does not hold a whole one."""
-    if (known := _known) and monotonic() - known[1] < conf.map_lifetime():
+    if (known := _known) and _is_young(known):
         return known[0]
-    return _renewed(older_than=monotonic() - conf.map_lifetime())
+    return _renewed(unless=_is_young)
 
 
 def renew() -> SlotMap:
     """Return the map as it is now, whatever is known."""
-    return _renewed(older_than=monotonic())
+    now = monotonic()
+    return _renewed(unless=lambda known: known[1] >= now)
 
 
 def clear() -> None:
@@ -83,10 +86,15 @@ def pause() -> None:
     renew()
 
 
-def _renewed(*, older_than: float) -> SlotMap:
+def _is_young(known: _Known) -> bool:
+    slot_map, asked = known
+    return monotonic() - asked < conf.map_lifetime(handing_over=slot_map.handing_over)
+
+
+def _renewed(*, unless: Callable[[_Known], bool]) -> SlotMap:
     global _known
     with _lock:
-        if _known and _known[1] >= older_than:  # another thread was here first
+        if _known and unless(_known):  # another thread was here first
             return _known[0]
         asked = monotonic()
         before = _known[0] if _known else None

@@ -20,12 +20,13 @@ class SlotMap:
     """Every slot's owner: `owners[slot]` is a shard's alias. `version` grows with every change.
 
     While slots move, their rows stand on two shards: `hidden` is alias -> the slots whose rows
-    there do not count.
+    there do not count. `handing_over` says that some are about to change their owner.
     """
 
     owners: tuple[str, ...]
     version: int = 1
     hidden: Mapping[str, frozenset[int]] = field(default_factory=dict, hash=False)
+    handing_over: bool = False
 
     def __post_init__(self) -> None:
         if len(self.owners) != SLOTS:
@@ -61,6 +62,7 @@ class SlotMap:
         *,
         version: int = 1,
         hidden: Mapping[str, frozenset[int]] | None = None,
+        handing_over: bool = False,
     ) -> "SlotMap":
         """Make a map of (slot, alias) pairs in any order; each slot must come exactly once."""
         owners: dict[int, str] = {}
@@ -78,7 +80,9 @@ class SlotMap:
                 f"{len(missing)} slots have no owner, the first of them slot {missing[0]}. Every "
                 f"slot from 0 to {SLOTS - 1} needs one, e.g. {_FORM}."
             )
-        return cls(tuple(owners[slot] for slot in range(SLOTS)), version, hidden or {})
+        return cls(
+            tuple(owners[slot] for slot in range(SLOTS)), version, hidden or {}, handing_over
+        )
 
     @cached_property
     def aliases(self) -> frozenset[str]:

@@ -19,7 +19,7 @@ from django.db.utils import DatabaseErrorWrapper
 from django.utils.functional import cached_property
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from sharding import conf, observing, scope
+from sharding import conf, observing, scope, unsure
 from sharding.backend import probing
 from sharding.errors import DatabaseUnavailable, SlotMoved
 
@@ -106,12 +106,17 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return NamingErrorWrapper(self)
 
     def cursor(self) -> Any:
-        scope.check(self.alias)
+        self._check()
         return super().cursor()
 
     def chunked_cursor(self) -> Any:
-        scope.check(self.alias)
+        self._check()
         return super().chunked_cursor()
+
+    def _check(self) -> None:
+        scope.check(self.alias)
+        if self.alias in unsure.aliases() and not self.in_atomic_block:
+            raise unavailable(self.alias, reason="it did not say which slots it owns by now")
 
     def make_debug_cursor(self, cursor: Any) -> ObservedDebugCursor:
         return ObservedDebugCursor(cursor, self)

@@ -104,6 +104,10 @@ class Migration(migrations.Migration):
                             ("fenced", "fenced until a time: no writes, as it is about to leave"),
                             ("moved", "given up: its rows are only waiting to be deleted"),
                             ("importing", "its rows are being copied to this shard"),
+                            (
+                                "arrived",
+                                "its rows are all here, to be read; the writers still wait",
+                            ),
                         ],
                         default="owned",
                         max_length=9,

@@ -34,6 +34,7 @@ class SlotOwner(models.Model):
         FENCED = "fenced", "fenced until a time: no writes, as it is about to leave"
         MOVED = "moved", "given up: its rows are only waiting to be deleted"
         IMPORTING = "importing", "its rows are being copied to this shard"
+        ARRIVED = "arrived", "its rows are all here, to be read; the writers still wait"
 
     slot = models.PositiveSmallIntegerField(primary_key=True)
     state = models.CharField(max_length=9, choices=State, default=State.OWNED)

@@ -36,6 +36,7 @@ State = SlotOwner.State
 
 _HOLD = timedelta(seconds=3)  # after this a fence lets writers pass again, whatever became of us
 _WAIT = 1.0  # seconds that writers wait before we let them pass and try again later
+_READERS_MAY_PAUSE = 0.25  # seconds, between looking at the map and asking a server
 _FOREVER = 24 * 3600.0
 
 
@@ -118,21 +119,32 @@ def unsubscribe(move: Move) -> None:
 
 
 def take_over(move: Move) -> None:
-    """End the replication and let the target take writes, once every process knows the new map."""
-    started = monotonic()
+    """End the replication and let the target take writes, once every process knows the new map,
+    or has asked the shards.
+    """
+    with ownership.changing(move.target) as cursor:
+        states = _require_target(cursor, move, State.IMPORTING)
+        if State.OWNED in states:
+            return
+        ownership.set_state(cursor, move.slots, State.ARRIVED, move=move.pk)
+    known = monotonic()
     unsubscribe(move)
     with ownership.changing(move.target) as cursor:
-        states = ownership.require(
-            cursor, move.slots, [(State.IMPORTING, move.pk), (State.OWNED, None)]
-        )
-        if State.IMPORTING not in states:
+        if State.OWNED in _require_target(cursor, move):
             return
         # First, because it takes a while, and writers wait for the end of this.
         slots_arrived.send(
             Move, alias=move.target, source=move.source, slots=frozenset(move.slots), cursor=cursor
         )
-        one_lifetime(since=started)
+        one_lifetime(
+            since=known, handing_over_since=move.handing_over_since, margin=_READERS_MAY_PAUSE
+        )
         ownership.claim(cursor, move.slots)
+
+
+def _require_target(cursor: CursorWrapper, move: Move, *states: str) -> set[str]:
+    allowed = [(state, move.pk) for state in (State.ARRIVED, *states)]
+    return ownership.require(cursor, move.slots, [*allowed, (State.OWNED, None)])
 
 
 def _require(cursor: CursorWrapper, move: Move, *states: str) -> set[str]:

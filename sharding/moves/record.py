@@ -20,6 +20,7 @@ __all__ = ["ENDED", "PREFIX", "active", "advance", "create", "name", "note_probl
 State = Move.State
 ENDED = (State.CLEANED, State.ABORTED)
 PREFIX = "sharding_move_"
+_PUBLISHED = (State.CATCHING_UP, State.SWITCHED, State.OWNED, *ENDED)  # which change the map
 
 
 def active() -> Move | None:
@@ -57,7 +58,7 @@ def advance(move: Move, to: str, **changes: Any) -> None:
             )
         if to == State.SWITCHED:
             _switch(move)
-        if to in (State.SWITCHED, *ENDED):
+        if to in _PUBLISHED:
             _publish()
     for field, value in changes.items():
         setattr(move, field, value)

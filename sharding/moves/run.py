@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from time import monotonic
 
 from django.db import DatabaseError, connections
 
@@ -102,6 +103,7 @@ def _copying(move: Move, report: Report) -> None:
 
 
 def _catching_up(move: Move, report: Report) -> None:
+    move.handing_over_since = monotonic()
     copying.catch_up(move, report)
     rows = verifying.verify(move, report)
     record.advance(move, State.VERIFIED, rows=rows)

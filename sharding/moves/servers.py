@@ -51,9 +51,18 @@ def wait_for(
     return result
 
 
-def one_lifetime(*, since: float) -> None:
-    """Wait until every process knows the map as it was at a time of the monotonic clock."""
-    sleep(max(since + conf.map_lifetime() + _MARGIN - monotonic(), 0))
+def one_lifetime(
+    *, since: float, handing_over_since: float | None = None, margin: float = _MARGIN
+) -> None:
+    """Wait until every process knows the map as it was at a time of the monotonic clock.
+
+    Maps that were read after `handing_over_since` say that slots change hands, and live shorter.
+    """
+    over = since + conf.map_lifetime()
+    if handing_over_since is not None:
+        last_long_one = handing_over_since + conf.map_lifetime()
+        over = min(over, max(since + conf.map_lifetime(handing_over=True), last_long_one))
+    sleep(max(over + margin - monotonic(), 0))
 
 
 def replication_address(alias: str) -> str:

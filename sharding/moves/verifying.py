@@ -5,14 +5,16 @@ equal once.
 """
 
 from collections.abc import Iterable
+from contextlib import ExitStack
 
+from django.db import transaction
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from sharding.errors import MoveFailed
 from sharding.models.moves import Move
 from sharding.moves import record
 from sharding.moves.copying import Progress, Report, drained, require_healthy
-from sharding.moves.servers import rows, value
+from sharding.moves.servers import execute, rows, value
 from sharding.orm.scatter import scatter
 from sharding.slot_sql import in_slots
 from sharding.tables import Table, tables
@@ -92,11 +94,19 @@ def _hashes(
         "SELECT {by}, count(*), sum(hash_record_extended(ROW({columns}), 0))::text"
         " FROM {table} WHERE {which} GROUP BY 1"
     ).format(by=by, columns=_compared(move, table), table=table.sql, which=which)
-    answers, _ = scatter((move.source, move.target), query.as_string().replace("%", "%%"), ())
-    source, target = (
-        {group: (count, int(hashed)) for group, count, hashed in answers[alias]}
-        for alias in (move.source, move.target)
-    )
+    sides = (move.source, move.target)
+    with ExitStack() as stack:
+        for alias in sides:
+            stack.enter_context(transaction.atomic(using=alias, durable=True))
+            # The planner takes the rows for few, and would sort them all, on disk.
+            execute(alias, "SET LOCAL enable_sort = off")
+            # One core of each server is enough: people use it meanwhile.
+            execute(alias, "SET LOCAL max_parallel_workers_per_gather = 0")
+        answers, _ = scatter(sides, query.as_string().replace("%", "%%"), ())
+        source, target = (
+            {group: (count, int(hashed)) for group, count, hashed in answers[alias]}
+            for alias in sides
+        )
     return source, target
 
 

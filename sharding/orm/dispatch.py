@@ -10,12 +10,12 @@ from collections.abc import (
     Sequence,
 )
 from collections.abc import Set as AbstractSet
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import islice
 from typing import Any, Self, TypeVar, cast
 
 from asgiref.sync import sync_to_async
-from django.db import models, router
+from django.db import DatabaseError, connections, models, router
 from django.db.models.query import EmptyQuerySet, prefetch_related_objects
 
 from sharding import slot_cache
@@ -282,6 +282,9 @@ class Dispatch(models.QuerySet[_Model]):
             return self._db
         slot_map = slot_cache.current()
         aliases = aliases_for(self, slot_map)
+        while _opened(aliases):  # which may have taken longer than a map may be old
+            slot_map = slot_cache.current()
+            aliases = aliases_for(self, slot_map)
         if len(aliases) > 1:
             fan_out = FanOut(self.query, aliases, slot_map, partial=self._across == "partial")
             self._missing = fan_out.missing
@@ -322,6 +325,17 @@ class Dispatch(models.QuerySet[_Model]):
         clone._across = self._across
         clone._hints = dict(self._hints)  # Django's clones share one dict with their parent
         return clone
+
+
+def _opened(aliases: Iterable[str]) -> bool:
+    """Open the connections that are closed, and can be opened; say whether there were any."""
+    opened = False
+    for alias in aliases:
+        if connections[alias].connection is None:
+            with suppress(DatabaseError):  # raised by the query itself
+                connections[alias].ensure_connection()
+                opened = True
+    return opened
 
 
 def _default_alias(aggregate: Any) -> str:

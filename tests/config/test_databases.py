@@ -47,6 +47,16 @@ class AliasTests(SimpleTestCase):
             ["user", "pass", "host", "5433", "name"],
         )
 
+    def test_how_other_servers_reach_a_shard(self):
+        found = read({"DATABASE_SHARD_1_REPLICATION_URL": "postgresql://mover:pw@10.0.0.1/app"})
+        self.assertEqual(list(found), ["default", "analytics", "shard_1"])
+        given = found["shard_1"]["REPLICATION"]
+        self.assertEqual(
+            (given["host"], given["user"], given["password"]), ("10.0.0.1", "mover", "pw")
+        )
+        with self.assertRaisesMessage(ImproperlyConfigured, "set, but not DATABASE_SHARD_2_URL"):
+            read({"DATABASE_SHARD_2_REPLICATION_URL": "postgresql://10.0.0.2/app"})
+
     def test_the_short_scheme_is_one_too(self):
         self.assertEqual(primary("postgres://host/name")["HOST"], "host")
 

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor, wait
 from threading import Event
+from time import monotonic
 from unittest import mock
 from uuid import UUID
 
@@ -11,13 +12,15 @@ from django.db.models import F
 from django.test import SimpleTestCase, override_settings
 from django.test.utils import CaptureQueriesContext
 
-from sharding import bootstrap, conf, get_shard_for_user_id, slot_cache
+from sharding import bootstrap, conf, get_shard_for_user_id, map_source, slot_cache
 from sharding.errors import DatabaseUnavailable, InvalidShardKey, InvalidSlotMap
-from sharding.models import Cluster, Slot
+from sharding.models import Cluster, Move, Slot
 from sharding.slots import SlotMap
 from tests.analytics.sync.support import in_thread
 from tests.outage import scratch_databases
+from tests.sharding.ids import id_on
 from tests.support import hand_over, server_down
+from users.models import Profile
 
 UNEVEN = "shard_1=0-9,shard_2=10-19,shard_3=20-999"
 
@@ -126,6 +129,30 @@ class CurrentTests(SimpleTestCase):
             self.assertIs(slot_cache.current(), first)
             self.assertEqual(slot_cache.renew().version, 2)
             self.assertEqual(get_shard_for_user_id(UUID(int=0)), "shard_2")
+
+    def test_a_shorter_life_while_slots_change_hands(self) -> None:
+        move = Move.objects.create(source="shard_1", target="shard_2", slots=[], state="verified")
+        self.addCleanup(move.delete)
+        with (
+            override_settings(SHARDING_MAP_LIFETIME=1000),
+            mock.patch.object(conf, "_SHORTER", float("inf")),
+        ):
+            self.assertTrue(slot_cache.renew().handing_over)
+            self.change(0, "shard_3")
+            self.assertEqual(slot_cache.current().owners[0], "shard_3")
+
+    def test_its_age_counts_from_before_it_was_asked_for(self) -> None:
+        asked: list[float] = []
+        read = slot_cache._source.read
+
+        def read_slowly(known: SlotMap | None = None) -> SlotMap:
+            asked.append(monotonic())
+            return read(known)
+
+        with mock.patch.object(slot_cache._source, "read", read_slowly):
+            slot_cache.renew()
+        assert slot_cache._known
+        self.assertLessEqual(slot_cache._known[1], asked[0])
 
     def test_asked_anew_when_it_is_old(self) -> None:
         with override_settings(SHARDING_MAP_LIFETIME=0):
@@ -240,6 +267,22 @@ class OutageTests(SimpleTestCase):
             self.addCleanup(hand_over, [0], "shard_2", "shard_1")
             hand_over([0], "shard_1", "shard_2")
             self.assertEqual(slot_cache.current().owners, ("shard_2", *before.owners[1:]))
+
+    def test_nothing_is_read_where_a_move_may_have_been_missed(self) -> None:
+        """It could ask neither the primary nor a shard; the shard answers queries again."""
+        keys = [id_on("shard_1"), id_on("shard_3")]
+        Profile.objects.bulk_create([Profile(user_id=key) for key in keys])
+        self.addCleanup(Profile.objects.across_shards().delete)
+        everybody = Profile.objects.across_shards(partial=True)
+        with server_down("default"), override_settings(SHARDING_MAP_LIFETIME=0):
+            with server_down("shard_3"):
+                slot_cache.renew()
+            self.assertTrue(Profile.objects.filter(user_id=keys[0]).exists())
+            with self.assertRaisesMessage(DatabaseUnavailable, "which slots it owns"):
+                Profile.objects.filter(user_id=keys[1]).exists()
+            self.assertEqual([found.pk for found in everybody], keys[:1])
+            with mock.patch.object(map_source, "_PAUSE", 0):
+                self.assertTrue(Profile.objects.filter(user_id=keys[1]).exists())
 
     def test_a_shard_that_is_down_too_keeps_what_it_had(self) -> None:
         before = slot_cache.current()

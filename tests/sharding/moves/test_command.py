@@ -1,5 +1,6 @@
 """`manage.py shards`: what it prints, what it refuses, and what it finds and repairs."""
 
+import re
 from datetime import timedelta
 from io import StringIO
 from unittest import mock
@@ -10,7 +11,9 @@ from django.utils import timezone
 
 from sharding import slot_cache
 from sharding.models import Move
-from sharding.moves import copying, run
+from sharding.moves import copying, planning, run, status
+from sharding.moves.planning import Planned
+from sharding.moves.servers import value
 from tests.sharding.moves.support import OWN, SLOTS, MovesTestCase, quiet, user_id
 from users.models import Profile, User
 
@@ -48,6 +51,22 @@ class CommandTests(MovesTestCase):
         self.assertIn("Nothing stands in the way", printed)
         self.assertEqual(slot_cache.renew().version, version)
         self.assertNothingLeft(owner="shard_1")
+
+    def test_a_rebalance_makes_its_moves_one_after_the_other(self) -> None:
+        printed = self.shards("rebalance", "--empty", "shard_2", "--dry-run")
+        self.assertRegex(printed, r"shard_2 -> shard_[13]: \d+ slots .*, about \d+ rows")
+        self.assertIn("Nothing was changed", printed)
+        self.assertNothingLeft(owner="shard_1")
+        moves = [
+            Planned("shard_1", "shard_2", (10, 11), 4),
+            Planned("shard_2", "shard_1", (500,), 2),
+        ]
+        with mock.patch.object(planning, "rebalance", return_value=moves):
+            printed = self.shards("rebalance")
+        self.assertEqual(printed.count("cleaned, "), 2)
+        self.assertWhole()
+        self.assertNothingLeft(owner="shard_2", slots=(10, 11))
+        self.assertNothingLeft(owner="shard_1", slots=(500,))
 
     def test_requests_that_make_no_sense(self) -> None:
         for arguments, text in (
@@ -100,12 +119,60 @@ class CommandTests(MovesTestCase):
         self.assertRegex(self.shards("status"), r"shard_2 +down")
 
     def test_what_a_dead_move_left_is_shown_with_what_removes_it(self) -> None:
-        slot = "SELECT pg_create_logical_replication_slot('sharding_move_9_x', 'pgoutput')"
-        self.execute("shard_1", slot)
-        drop = "SELECT pg_drop_replication_slot('sharding_move_9_x')"
-        self.assertIn(drop, self.shards("status"))
-        self.execute("shard_1", drop)
-        self.assertNotIn("sharding_move", self.shards("status"))
+        system = value("shard_1", "SELECT system_identifier FROM pg_control_system()")
+        for name, statement in (
+            ("publication", "CREATE PUBLICATION sharding_move_9_x"),
+            (
+                "subscription",
+                "CREATE SUBSCRIPTION sharding_move_9_x CONNECTION 'dbname=x' PUBLICATION p WITH"
+                " (connect = false)",
+            ),
+            (
+                "replication slot",
+                "SELECT pg_create_logical_replication_slot('sharding_move_9_x', 'pgoutput')",
+            ),
+            (
+                "replication slot",
+                f"SELECT pg_create_logical_replication_slot('pg_1_sync_2_{system}', 'pgoutput')",
+            ),
+        ):
+            with self.subTest(statement):
+                self.execute("shard_1", statement)
+                shown = re.search(
+                    rf"{name} \w+ of a move that is no more\. on shard_1: (.+);",
+                    self.shards("status"),
+                )
+                assert shown
+                self.execute("shard_1", shown[1])
+                self.assertNotIn("no more", self.shards("status"))
+
+    def test_rows_that_nobody_owns_are_shown(self) -> None:
+        self.execute("shard_1", STRAY, user_id(500))
+        text = "shard_1 has 1 rows of slots that it does not own in users_profile"
+        self.assertIn(text, self.shards("status"))
+        self.assertIn("Repaired", self.shards("check", "--repair"))
+        self.assertNotIn("does not own", self.shards("status"))
+
+    def test_the_log_that_a_move_keeps_is_warned_of(self) -> None:
+        move = self.begin()
+        run._STEPS[Move.State.PLANNED](move, quiet)
+        self.assertNotIn("of WAL", self.shards("status"))
+        with mock.patch.object(status, "_MUCH", 0):
+            printed = self.shards("status")
+        self.assertRegex(
+            printed, rf"WAL for sharding_move_{move.pk}_\w+: go on with the move, or abort"
+        )
+
+    def test_a_check_leaves_alone_what_moves(self) -> None:
+        User.objects.bulk_create([User(id=key, email=f"{key}@example.com") for key in self.keys])
+        self.addCleanup(User.objects.all().delete)
+        move = self.begin()
+        for _ in range(7):
+            run._STEPS[Move.State(move.state)](move, quiet)
+            with self.subTest(move.state):
+                self.assertIn("Every row stands", self.shards("check", "--repair"))
+                self.assertWhole()
+        self.assertEqual(move.state, "owned")
 
     def test_check_finds_and_repairs_copies_and_keeps_what_stands_alone(self) -> None:
         User.objects.bulk_create([User(id=key, email=f"{key}@example.com") for key in self.keys])

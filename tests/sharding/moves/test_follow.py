@@ -4,12 +4,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 from django.db import DatabaseError, connections, transaction
 from django.db.models import Count, F
 
 import sharding
 from sharding import slot_cache
+from sharding.backend.base import DatabaseWrapper
 from sharding.errors import SlotMoved, WrongShard
 from sharding.models import Move
 from sharding.moves import run
@@ -179,17 +181,16 @@ class FollowTests(MovesTestCase):
         thread.join()
 
     def test_a_deadlock_is_run_again_and_other_errors_are_not(self) -> None:
-        times = []
+        codes = iter(["40P01", "40001", "22012"])
 
         def fail() -> None:
-            times.append(1)
             with connections["shard_1"].cursor() as cursor:
-                code = "40P01" if len(times) == 1 else "22012"
+                code = next(codes)
                 cursor.execute(f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{code}'; END $$")
 
         with self.assertRaises(DatabaseError):
             sharding.atomic(KEY).run(fail)
-        self.assertEqual(len(times), 2)
+        self.assertEqual(list(codes), [])
 
     def test_inside_a_transaction_it_is_an_error(self) -> None:
         move = self.begin()
@@ -221,6 +222,25 @@ class FollowTests(MovesTestCase):
         profile.refresh_from_db()
         self.assertEqual(profile._state.db, "shard_2")
 
+    def test_a_move_while_a_connection_is_opened(self) -> None:
+        """To wait for a place in a pool may take longer than all of a move."""
+        opened: list[str] = []
+        original = DatabaseWrapper.get_new_connection
+
+        def slowly(wrapper: DatabaseWrapper, parameters: dict[str, Any]) -> Any:
+            if not opened:
+                opened.append(wrapper.alias)
+                self.in_thread(self.move)
+            return original(wrapper, parameters)
+
+        slot_cache.renew()
+        connections["shard_1"].close()
+        with mock.patch.object(DatabaseWrapper, "get_new_connection", slowly):
+            self.assertEqual(Profile.objects.get(user_id=KEY)._state.db, "shard_2")
+        self.assertEqual(opened, ["shard_1"])
+        connections["shard_1"].close()
+        self.assertEqual(Profile.objects.across_shards().count(), len(self.keys))
+
     def test_an_old_map_writes_nothing_astray(self) -> None:
         old = slot_cache.current()
         self.move()
@@ -233,7 +253,7 @@ class FollowTests(MovesTestCase):
         """A process that does not learn of a new map at all."""
         original = slot_cache._renewed
         slot_cache._known = (slot_map, float("inf"))
-        slot_cache._renewed = lambda *, older_than: slot_map
+        slot_cache._renewed = lambda *, unless: slot_map
         try:
             with self.settings(SHARDING_MOVE_PATIENCE=0.1):
                 yield

@@ -1,6 +1,5 @@
 """Moves, writes, old maps and crashes in any order, against a model: what must always hold."""
 
-import os
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -19,10 +18,10 @@ from sharding import slot_cache
 from sharding.errors import MoveFailed, MoveRefused, SlotMoved
 from sharding.models import Move
 from sharding.moves import record, run
+from tests.sharding.moves.soak import SOAK, rounds
 from tests.sharding.moves.support import SLOTS, MovesTestCase, owners_of, quiet, user_id
 from users.models import Activity, Profile
 
-SOAK = bool(os.environ.get("SOAK"))
 KEYS = [user_id(slot, n) for slot in (SLOTS[0], SLOTS[1], 9, 400) for n in range(2)]
 RAW = (
     "INSERT INTO users_profile (user_id, bio, display_name, country, plan, settings, created_at,"
@@ -166,10 +165,11 @@ class MachineTests(MovesTestCase):
     def test_in_any_order(self) -> None:
         MovesMachine.test = self
         chosen: Any = settings(
-            max_examples=200 if SOAK else 4,
+            max_examples=10 if SOAK else 4,
             stateful_step_count=60 if SOAK else 25,
             deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),
         )
-        run_state_machine_as_test(MovesMachine, settings=chosen)
+        for _ in rounds([None]):  # others each time
+            run_state_machine_as_test(MovesMachine, settings=chosen)

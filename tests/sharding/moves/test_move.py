@@ -8,6 +8,7 @@ from sharding.errors import MoveOvertaken, MoveRefused, SlotMoved
 from sharding.models import Move
 from sharding.moves import record, run
 from sharding.moves.copying import Progress
+from sharding.moves.servers import execute, value
 from tests.sharding.moves.support import SLOTS, MovesTestCase, owners_of, quiet, user_id
 from users.models import Activity, Profile
 
@@ -65,6 +66,17 @@ class MoveTests(MovesTestCase):
                 self.assertWhole()
                 self.assertNothingLeft(owner="shard_1")
 
+    def test_given_up_while_a_table_is_copied(self) -> None:
+        """The copy of a table has a replication slot of its own, which may outlive it."""
+        move = self.begin()
+        self.step(move, "copying")
+        system = value("shard_2", "SELECT system_identifier FROM pg_control_system()")
+        slot = f"pg_16400_sync_16401_{system}"
+        execute("shard_1", f"SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')")
+        run.abort(run.resume(), quiet)
+        self.assertWhole()
+        self.assertNothingLeft(owner="shard_1")
+
     def test_not_given_up_after_it(self) -> None:
         move = self.begin()
         self.step(move, "moved")
@@ -121,10 +133,17 @@ class MoveTests(MovesTestCase):
             record.create("shard_1", "shard_2", [20])
         run.abort(move, quiet)
 
-    def test_the_map_says_what_does_not_count(self) -> None:
-        move = self.begin()
-        self.assertEqual(slot_cache.renew().hidden, {"shard_2": frozenset(SLOTS)})
-        self.step(move, "switched")
-        self.assertEqual(slot_cache.renew().hidden, {"shard_1": frozenset(SLOTS)})
+    def test_the_map_says_what_does_not_count_and_when_slots_change_hands(self) -> None:
+        move, version = self.begin(), 0
+        for state in (*BEFORE, *AFTER):
+            self.step(move, state)
+            hidden = "shard_1" if state in ("switched", "owned") else "shard_2"
+            slot_map = slot_cache.renew()
+            self.assertEqual(slot_map.hidden, {hidden: frozenset(SLOTS)})
+            soon = state not in ("planned", "copying", "owned")
+            self.assertEqual(slot_map.handing_over, soon, state)
+            if state in ("catching up", "switched", "owned"):
+                self.assertGreater(slot_map.version, version)
+            version = slot_map.version
         run.run(move, quiet)
         self.assertEqual(slot_cache.renew().hidden, {})

@@ -9,7 +9,7 @@ import psycopg
 from django.core.management import CommandError, call_command
 from django.db import connections
 
-from sharding import slot_cache
+from sharding import fence, identity, ownership, slot_cache
 from sharding.errors import MoveRefused
 from sharding.models import Move
 from sharding.moves import prechecks, run, servers
@@ -76,6 +76,56 @@ class PrechecksTests(MovesTestCase):
             with self.subTest(name), self.setting(alias, name, value):
                 self.assertRefused(text)
 
+    def test_two_databases_of_one_server(self) -> None:
+        original = prechecks.value
+
+        def said(asked: str, query: Any, parameters: Any = ()) -> Any:
+            of_the_server = "pg_control_system" in str(query)
+            return original("shard_1" if of_the_server else asked, query, parameters)
+
+        with mock.patch.object(prechecks, "value", said):
+            self.assertRefused("are databases of one server", "Give shard_2 a server of its own")
+
+    def test_a_guard_that_says_something_else(self) -> None:
+        self.execute("shard_2", "UPDATE sharding_slotowner SET move = 7 WHERE slot = 400")
+        undo = "UPDATE sharding_slotowner SET move = NULL WHERE slot = 400"
+        self.addCleanup(self.execute, "shard_2", undo)
+        self.assertRefused("The guard of shard_2 is not as its slots say", "manage.py migrate")
+
+    def test_another_shard_s_server(self) -> None:
+        self.addCleanup(self.execute, "shard_2", "UPDATE sharding_identity SET alias = 'shard_2'")
+        self.execute("shard_2", "UPDATE sharding_identity SET alias = 'shard_7'")
+        with identity.unchecked():
+            self.assertRefused("says that it is shard_7", "Correct DATABASE_SHARD_2_URL")
+
+    def test_a_table_that_is_not_identified_by_its_key(self) -> None:
+        self.addCleanup(self.install)
+        self.execute("shard_1", "ALTER TABLE users_activity REPLICA IDENTITY DEFAULT")
+        self.assertRefused(
+            "users_activity is identified for replication without user_id",
+            "unique constraint that contains user_id",
+        )
+
+    def install(self) -> None:
+        with connections["shard_1"].cursor() as cursor:
+            fence.install(cursor)
+
+    def test_a_record_of_the_slots(self) -> None:
+        with ownership.changing("shard_2") as cursor:
+            ownership.set_state(cursor, [SLOTS[0]], "owned", move=None)
+        self.addCleanup(self.forget)
+        with identity.unchecked():
+            # Found sooner, as a wrong owner, but for a shard that is only just set up.
+            self.assertIn(
+                f"shard_2 has a record of the slots [({SLOTS[0]}, {SLOTS[0]})]",
+                "\n".join(prechecks._nothing_left_over("shard_1", "shard_2", SLOTS)),
+            )
+            self.assertRefused("owns other slots by its own account", "shards check")
+
+    def forget(self) -> None:
+        with ownership.changing("shard_2") as cursor:
+            ownership.release(cursor, [SLOTS[0]])
+
     def test_a_database_that_is_not_set_up(self) -> None:
         address = {**connections["shard_1"].settings_dict}
         self.execute("shard_1", "CREATE DATABASE other")
@@ -129,16 +179,20 @@ class PrechecksTests(MovesTestCase):
             client.rollback()
 
     def test_rights(self) -> None:
-        self.execute("shard_2", "CREATE ROLE clerk LOGIN")
-        with mock.patch.object(prechecks, "value", self.as_clerk(prechecks.value)):
-            self.assertRefused(
-                "GRANT pg_create_subscription", "without a password", "lacks CREATE", "not own"
-            )
-        self.execute("shard_2", "DROP ROLE clerk")
+        own = ("lacks CREATE", "does not own users_profile, users_activity: ALTER TABLE")
+        for alias, texts in (
+            ("shard_2", ("GRANT pg_create_subscription", "without a password", *own)),
+            ("shard_1", ("may not replicate: ALTER ROLE", *own)),
+        ):
+            self.execute(alias, "CREATE ROLE clerk LOGIN")
+            self.addCleanup(self.execute, alias, "DROP ROLE clerk")
+            asked_by_clerk = self.as_clerk(prechecks.value, alias)
+            with self.subTest(alias), mock.patch.object(prechecks, "value", asked_by_clerk):
+                self.assertRefused(*texts)
 
-    def as_clerk(self, original: Any) -> Any:
+    def as_clerk(self, original: Any, there: str) -> Any:
         def value(alias: str, query: Any, parameters: Any = ()) -> Any:
-            if alias != "shard_2" or not isinstance(query, str) or "pg_control" in query:
+            if alias != there or not isinstance(query, str) or "pg_control" in query:
                 return original(alias, query, parameters)
             with connections[alias].cursor() as cursor:
                 cursor.execute("SET ROLE clerk")

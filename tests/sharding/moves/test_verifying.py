@@ -1,0 +1,85 @@
+"""The comparison of both sides before the point of no return: what it finds, and what follows."""
+
+from unittest import mock
+
+import psycopg
+
+from sharding.errors import MoveFailed
+from sharding.models import Move
+from sharding.moves import run, verifying
+from sharding.moves.servers import value
+from tests.sharding.moves.support import SLOTS, MovesTestCase, quiet, user_id
+from tests.support import wait_until
+from users.models import Profile
+
+KEY = user_id(SLOTS[0])
+EXTRA = (
+    "INSERT INTO users_profile (user_id, plan, country, display_name, bio, settings, created_at,"
+    f" updated_at) VALUES ('{user_id(SLOTS[0], 77)}', '', '', '', '', '{{}}', now(), now())"
+)
+
+
+class VerifyingTests(MovesTestCase):
+    def copied(self) -> Move:
+        move = self.begin()
+        while move.state != "catching up":
+            run._STEPS[Move.State(move.state)](move, quiet)
+        return move
+
+    def tamper(self, statement: str) -> None:
+        """Change a copy as by a hand that the guard does not hold back."""
+        with psycopg.connect(self.servers.url("shard_2"), autocommit=True) as client:
+            client.execute("SET session_replication_role = replica")
+            client.execute(statement)
+
+    def assertGivenUp(self, move: Move) -> None:
+        run.abort(run.resume(), quiet)
+        self.assertWhole()
+        self.assertNothingLeft(owner="shard_1")
+
+    def test_a_lasting_difference_is_named_and_nothing_is_switched(self) -> None:
+        for statement, named in (
+            (f"UPDATE users_profile SET bio = 'other' WHERE user_id = '{KEY}'", KEY),
+            (f"DELETE FROM users_profile WHERE user_id = '{KEY}'", KEY),
+            (EXTRA, user_id(SLOTS[0], 77)),
+        ):
+            with self.subTest(statement), mock.patch.object(verifying, "_LOOKS_AT_ROWS", 2):
+                move = self.copied()
+                self.tamper(statement)
+                text = rf"1 rows of users_profile in the slots \[{SLOTS[0]}\] differ.*{named}"
+                with self.assertRaisesRegex(MoveFailed, text):
+                    run.run(move, quiet)
+                move.refresh_from_db()
+                self.assertEqual(move.state, "catching up")
+                self.assertRegex(move.problem, text)
+                self.assertGivenUp(move)
+
+    def test_slots_that_are_never_quiet_are_compared_row_by_row(self) -> None:
+        with mock.patch.object(verifying, "_LOOKS", 0):
+            self.assertEqual(self.move().rows, 24)
+        self.assertWhole()
+        self.assertNothingLeft(owner="shard_2")
+
+    def test_a_difference_that_passes_is_looked_at_again(self) -> None:
+        original, looks = verifying._hashes, []
+
+        def hashes(move: Move, table: object, *args: object, **options: object) -> object:
+            here, there = original(move, table, *args, **options)  # type: ignore[arg-type]
+            looks.append(table)
+            if len(looks) == 1:  # as by a change that was not applied yet
+                there.pop(SLOTS[1])
+            return here, there
+
+        with mock.patch.object(verifying, "_hashes", hashes):
+            self.assertEqual(self.move().rows, 24)
+        self.assertEqual(len(looks), 3)  # two tables, and one of them again
+
+    def test_an_update_that_found_no_row(self) -> None:
+        move = self.copied()
+        self.tamper(f"DELETE FROM users_profile WHERE user_id = '{KEY}'")
+        Profile.objects.filter(user_id=KEY).update(bio="changed")
+        conflicts = "SELECT sum(confl_update_missing) FROM pg_stat_subscription_stats"
+        wait_until(lambda: value("shard_2", conflicts), "the conflict to be counted")
+        with self.assertRaisesRegex(MoveFailed, "confl_update_missing.*Abort the move"):
+            run.run(move, quiet)
+        self.assertGivenUp(move)

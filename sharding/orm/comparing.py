@@ -8,7 +8,7 @@ from django.core.exceptions import FieldError
 from django.db import connections
 from django.db.models import Field
 from django.db.models.expressions import BaseExpression
-from django.db.models.functions import Collate
+from django.db.models.functions import Collate, Now
 from django.db.models.sql import Query
 
 from sharding.errors import DatabaseUnavailable
@@ -44,6 +44,11 @@ _databases: dict[tuple[str, str], bool] = {}  # (alias, database name) -> by cod
 
 def require_comparable(expression: BaseExpression, what: str) -> None:
     """Refuse `what`, e.g. "ORDER BY of", on a type that Python compares in another way."""
+    if any(isinstance(part, Now) for part in expression.flatten()):
+        refuse(
+            f"{what} what is reckoned from Now()",
+            "Each server has a present of its own. Use Value(timezone.now()).",
+        )
     kind = _kind(field_of(expression))
     if kind in _TEXT:
         for collation in _collations(expression) - _CODE_POINT:
@@ -95,7 +100,11 @@ def field_of(expression: BaseExpression) -> "Field[Any, Any] | None":
 
 
 def _kind(field: "Field[Any, Any] | None") -> str:
-    return field.get_internal_type() if field is not None else ""
+    if field is None:
+        return ""
+    # A column type of its own, say citext, compares in its own way.
+    known = type(field).db_type is Field.db_type
+    return field.get_internal_type() if known else type(field).__name__
 
 
 def _collations(expression: Any) -> set[str]:

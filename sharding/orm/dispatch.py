@@ -23,7 +23,7 @@ from sharding.errors import AcrossShardsRefused
 from sharding.following import follow
 from sharding.orm import subqueries, writes
 from sharding.orm.keys import key_name, keys_in
-from sharding.orm.refusals import refuse
+from sharding.orm.refusals import check_expressions, refuse
 from sharding.orm.rows import FanOut
 from sharding.orm.targets import aliases_for
 
@@ -302,9 +302,13 @@ class Dispatch(models.QuerySet[_Model]):
             subqueries.check_subqueries(self.query, aliases)
 
     def _check_values(self, values: Iterable[Any]) -> None:
-        if not self._db:
-            aliases = aliases_for(self)
-            subqueries.check_values(values, aliases if len(aliases) == 1 else ())
+        if self._db:
+            return
+        aliases = aliases_for(self)
+        if len(aliases) == 1:
+            subqueries.check_values(values, aliases)
+        else:
+            check_expressions(values, self.query)
 
     def _pinned_by(self, lookup: Mapping[str, Any]) -> Self:
         """Send get_or_create to the shard of the key in its lookup; defaults alone do not count."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.exceptions import EmptyResultSet, FullResultSet
 from django.db import connections
-from django.db.models.expressions import BaseExpression, Col, OrderBy, Ref, Value
+from django.db.models.expressions import BaseExpression, Col, ColPairs, OrderBy, Ref, Value
 from django.db.models.functions import Collate
 from django.db.models.sql import Query
 from django.db.models.sql.compiler import PositionRef
@@ -18,7 +18,7 @@ from sharding.orm.aggregates import Recipe, recipe
 from sharding.orm.comparing import is_text, orders_by_code_point, require_comparable
 from sharding.orm.keys import is_key
 from sharding.orm.merge import SortTerm
-from sharding.orm.refusals import check_fan_out, refuse
+from sharding.orm.refusals import check_expressions, check_fan_out, refuse
 
 __all__ = ["FanOutCompiler", "groups_are_whole", "plan", "rows_are_whole"]
 
@@ -70,6 +70,8 @@ def _selects_identity(query: Query) -> bool:
 def _identifies(expression: object, query: Query) -> bool:
     """Say whether an expression is the key or the primary key of the query's own rows."""
     expression = _source(expression)
+    if isinstance(expression, ColPairs):
+        return any(_identifies(column, query) for column in expression.get_cols())
     if not isinstance(expression, Col) or expression.alias != query.base_table:
         return False
     return is_key(expression) or expression.target.primary_key
@@ -112,7 +114,9 @@ class FanOutCompiler(SQLCompiler):
         return self._converters[known]
 
     def get_order_by(self) -> list[Any]:
-        terms = super().get_order_by()
+        terms = [each for term in super().get_order_by() for each in self._singles(*term)]
+        # Those of Meta.ordering are not in the query, which was looked at before.
+        check_expressions((resolved for resolved, _ in terms), self.query)
         for resolved, (sql, _, _) in terms:
             if self.ordering_parts.search(sql)[1] == "%s":
                 refuse("Ordering by a constant", "PostgreSQL takes it for a column's position.")
@@ -127,6 +131,7 @@ class FanOutCompiler(SQLCompiler):
         if self.query.group_by and self._meta_ordering:
             order_by = ()  # Django leaves Meta.ordering out of GROUP BY queries
         super().get_extra_select(order_by, select)
+        self.col_count = _width(select)
         self._hidden, self.sort_terms = [], []
         for resolved, (sql, params, _) in order_by:
             index = self._index(resolved, sql, params, select)
@@ -141,6 +146,16 @@ class FanOutCompiler(SQLCompiler):
                 "Leave out distinct() and select the column, or sort in Python.",
             )
         return self._hidden
+
+    def _singles(self, resolved: OrderBy, compiled: Any) -> Iterator[Any]:
+        """The terms that a composite primary key stands for, each of one column."""
+        if not isinstance(resolved.expression, ColPairs):
+            yield resolved, compiled
+            return
+        for column in resolved.expression.get_cols():
+            single = resolved.copy()
+            single.set_source_expressions([column])
+            yield single, (*self.compile(single), False)
 
     def _by_code_point(self, resolved: OrderBy, compiled: Any) -> Any:
         collated = self._collated(resolved.expression)
@@ -165,18 +180,19 @@ class FanOutCompiler(SQLCompiler):
         if isinstance(expression, PositionRef):
             return expression.ordinal - 1
         if isinstance(expression, Ref):
-            for index, (_, _, alias) in enumerate(select):
+            for index, (_, _, alias) in _placed(select):
                 if alias == expression.refs:
                     return index
         plain = self.ordering_parts.search(sql)[1]
         return self._column(expression, plain, params, select)
 
     def _column(self, expression: Any, sql: str, params: Sequence[Any], select: Any) -> int:
-        for index, (_, compiled, _) in enumerate([*select, *self._hidden]):
+        columns = [*select, *self._hidden]
+        for index, (_, compiled, _) in _placed(columns):
             if (compiled[0], tuple(compiled[1])) == (sql, tuple(params)):
                 return index
         self._hidden.append((expression, (sql, params), None))
-        return len(select) + len(self._hidden) - 1
+        return _width(columns)
 
     def _find_distinct(self, select: Any) -> None:
         if self.query.distinct_fields:
@@ -185,7 +201,7 @@ class FanOutCompiler(SQLCompiler):
         elif self.query.distinct and not _selects_identity(self.query):
             for expression, _, _ in select:
                 require_comparable(expression, "distinct() of")
-            self.distinct_indexes = list(range(len(select) + len(self._hidden)))
+            self.distinct_indexes = list(range(_width([*select, *self._hidden])))
 
     def _comparable(self, what: str, expression: Any, select: Any) -> int:
         require_comparable(expression, what)
@@ -193,6 +209,11 @@ class FanOutCompiler(SQLCompiler):
         return self._column(expression, sql, params, select)
 
     def _find_recipes(self, select: Any, order_by: Any) -> None:
+        if self.qualify:  # its columns are, to Django, a part of the group
+            refuse(
+                "A filter on a window function, with groups without the shard key,",
+                "Fetch the rows and group them in Python.",
+            )
         if self.having:
             refuse(
                 "A filter on an aggregate of groups without the shard key",
@@ -232,6 +253,19 @@ class FanOutCompiler(SQLCompiler):
             return self.compile(part)
         except EmptyResultSet:  # its filter matches nothing; Django's get_select() does the same
             return self.compile(Value(part.empty_result_set_value))
+
+
+def _placed(columns: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+    """Each column with its place in the rows, where a composite primary key has several."""
+    place = 0
+    for column in columns:
+        yield place, column
+        place += _width([column])
+
+
+def _width(columns: Iterable[Any]) -> int:
+    """How many values the columns have in a row."""
+    return sum(len(each) if isinstance(each, ColPairs) else 1 for each, _, _ in columns)
 
 
 def _source(expression: Any) -> Any:

@@ -6,7 +6,7 @@ Elsewhere they would quietly see the rows of one shard only, also inside a query
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from django.db.models.expressions import Col, Subquery, Window
+from django.db.models.expressions import Col, RawSQL, Subquery, Window
 from django.db.models.lookups import Exact, In, Lookup
 from django.db.models.query import QuerySet
 from django.db.models.sql import Query, UpdateQuery
@@ -26,6 +26,8 @@ __all__ = [
     "of_aggregates",
     "of_update",
     "queries_in",
+    "queries_inside",
+    "walk",
 ]
 
 Inner = tuple[Query, In | None]  # a subquery, and the lookup `… IN (subquery)` where it is in one
@@ -79,9 +81,10 @@ def check_values(expressions: Iterable[Any], aliases: Sequence[str]) -> None:
 
 
 def of_aggregates(query: Query, aggregates: Mapping[str, Any]) -> Iterator[Any]:
-    """Yield the arguments of aggregate() as Django will resolve them, if they hold subqueries."""
-    parts = (part for each in aggregates.values() for part in each.flatten())
-    if not any(isinstance(part, Subquery | QuerySet) for part in parts):
+    """Yield the arguments of aggregate() as Django will resolve them, if they hold subqueries or
+    raw SQL.
+    """
+    if not any(map(_may_look_elsewhere, aggregates.values())):
         return
     scratch = query.chain()
     for name, each in aggregates.items():
@@ -102,15 +105,21 @@ def of_update(query: Query, values: Mapping[str, Any]) -> Iterator[Any]:
 def queries_in(query: Query) -> Iterator[Query]:
     """Yield the query, the parts of a union, and every query inside them."""
     yield query
-    inner = (found for root in _roots(query) for found, _ in _inner(root))
-    for each in (*query.combined_queries, *inner):
+    for each in query.combined_queries:
         yield from queries_in(each)
+    yield from queries_inside(_roots(query))
+
+
+def queries_inside(expressions: Iterable[Any]) -> Iterator[Query]:
+    """Yield every query inside resolved expressions."""
+    for inner, _ in (found for each in expressions for found in _inner(each)):
+        yield from queries_in(inner)
 
 
 def expressions_in(query: Query) -> Iterator[Any]:
     """Yield every expression and lookup of a query, those of its subqueries aside."""
     for root in _roots(query):
-        yield from _walk(root)
+        yield from walk(root)
 
 
 def is_within_key(window: Window, query: Query) -> bool:
@@ -129,10 +138,11 @@ def _roots(query: Query) -> Iterator[Any]:
             yield filtered.resolved_condition
 
 
-def _walk(node: Any) -> Iterator[Any]:
+def walk(node: Any) -> Iterator[Any]:
+    """Yield an expression or lookup and all in it, subqueries aside."""
     yield node
     for child in _children(node):
-        yield from _walk(child)
+        yield from walk(child)
 
 
 def _inner(node: Any, lookup: In | None = None) -> Iterator[Inner]:
@@ -154,6 +164,12 @@ def _children(node: Any) -> list[Any]:
     listed = node.rhs if isinstance(node, Lookup) and isinstance(node.rhs, list | tuple) else ()
     children = [*node.get_source_expressions(), *filter(_is_expression, listed)]
     return [child for child in children if child is not None]
+
+
+def _may_look_elsewhere(expression: Any) -> bool:
+    # An F, of another aggregate, cannot be taken to pieces.
+    parts = expression.flatten() if hasattr(expression, "flatten") else ()
+    return any(isinstance(part, Subquery | QuerySet | RawSQL) for part in parts)
 
 
 def _is_expression(value: Any) -> bool:

@@ -15,7 +15,19 @@ from tests.sharding.methods.wire import statements, watched
 from users.models import Activity, Profile
 
 __all__ = [
-    *("ADA", "BOB", "CY", "DEE", "EVE", "FAY", "FREE_ID", "JOINED", "OWNERS", "REFERENCE"),
+    *(
+        "ADA",
+        "BOB",
+        "CY",
+        "DEE",
+        "EVE",
+        "FAY",
+        "FREE_ID",
+        "JOINED",
+        "OWNERS",
+        "REFERENCE",
+        "SHARDS",
+    ),
     *(
         "CommittedWorldTestCase",
         "WorldTestCase",

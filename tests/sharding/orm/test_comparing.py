@@ -4,7 +4,9 @@ from typing import Any
 from unittest.mock import patch
 
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import (
+    CharField,
     Count,
     F,
     GenericIPAddressField,
@@ -14,7 +16,7 @@ from django.db.models import (
     Subquery,
     Window,
 )
-from django.db.models.functions import Cast, Collate, Lower
+from django.db.models.functions import Cast, Collate, Lower, Now
 from django.test import TestCase
 from django.test.utils import CaptureQueriesContext
 
@@ -23,6 +25,13 @@ from sharding.errors import AcrossShardsRefused
 from tests.sharding.orm.reference import DifferentialTestCase, Example
 from tests.sharding.orm.strategies import heads, sentences
 from users.models import Activity, Profile
+
+
+class _Citext(CharField):
+    """A kind of column that Django does not know compares in its own way."""
+
+    def db_type(self, connection: BaseDatabaseWrapper) -> str:
+        return "citext"
 
 
 class RefusedTests(TestCase):
@@ -43,6 +52,8 @@ class RefusedTests(TestCase):
             (self.profiles.order_by("settings"), "ORDER BY of a JSONField is refused"),
             (self.profiles.order_by("settings__nick"), "ORDER BY of a JSONField is refused"),
             (addresses.order_by("-x"), "ORDER BY of a GenericIPAddressField is refused"),
+            (self.profiles.order_by(Cast("bio", _Citext())), "ORDER BY of a _Citext is refused"),
+            (self.profiles.order_by(Now() - F("created_at")), "what is reckoned from Now()"),
             (self.profiles.order_by(self.german), "a text with the collation 'de-x-icu'"),
             (self.profiles.order_by(Lower(self.german).desc()), "the collation 'de-x-icu'"),
         ):
@@ -55,6 +66,7 @@ class RefusedTests(TestCase):
             (profiles.values("settings").distinct(), "distinct() of a JSONField"),
             (profiles.distinct("settings"), "distinct() of a JSONField"),
             (profiles.values("x").distinct(), "distinct() of a text with the collation"),
+            (profiles.values(x=Now()).annotate(Count("pk")), "GROUP BY of what is reckoned"),
             (profiles.values("j").annotate(Count("pk")), "GROUP BY of a JSONField"),
             (profiles.values("x").annotate(Count("pk")), "GROUP BY of a text with the collation"),
         ):

@@ -1,9 +1,14 @@
 """Corners that generated examples seldom meet, most of them once wrong."""
 
-from django.db.models import Count
+from unittest.mock import patch
+
+from django.db.models import Count, TextField, Window
+from django.db.models.expressions import RawSQL
+from django.db.models.functions import RowNumber
 
 from sharding.errors import AcrossShardsRefused
 from tests.sharding.orm.reference import DifferentialTestCase, Example
+from users.models import Profile
 
 _FIRST = 'Window(RowNumber(), partition_by="profile", order_by="id")'
 
@@ -19,6 +24,7 @@ A.aggregate(a=Sum(Subquery(P.filter(pk=OuterRef("profile")).values(n=Length("bio
 P.filter(activities__kind="login").distinct().aggregate(a=Count("pk"), b=Avg(Length("bio")))
 P.annotate(n=Count("activities")).filter(n__gt=1).aggregate(Avg("n"), StdDev("n"))
 P.values("country").aggregate(Count("pk"))
+P.aggregate(a=Count("pk"), b=F("a"))
 
 list(P.values("bio").annotate(n=Sum(Length("plan"), filter=Q(pk__in=[]))).order_by("bio"))
 list(P.values("bio", x=Case(When(pk__in=[], then=1))).annotate(n=Count("pk")).order_by("bio"))
@@ -61,6 +67,7 @@ _REFUSED = """
 A.alias(w={first}).filter(w=1).values("kind").distinct()
 A.alias(w={first}).filter(w=1).order_by("profile__bio")
 A.order_by("kind").distinct("kind").annotate(w={first}).filter(w=2)
+A.annotate(w={first}).filter(w=2).values("kind").annotate(n=Count("pk"))
 A.values("kind").annotate(n=Count("pk")).filter(n__gt=2)
 A.values("kind").annotate(n=Count("pk")).order_by("kind").distinct("kind")
 A.values("kind").annotate(n=Count("profile__bio", distinct=True))
@@ -68,6 +75,14 @@ A.values("kind").annotate(n=Sum("amount") * 2)
 A.values("kind").annotate(n=Coalesce(Sum(Length("kind")), 1, 2))
 A.order_by(Value(2).asc())
 A.order_by(Case(When(pk__in=[], then=1), default=2))
+"""
+
+_REFUSED_NUMBERS = """
+A.annotate(w={first}).filter(w=2).values("kind").annotate(n=Count("pk")).count()
+A.annotate(w={first}).filter(w=2).values("kind").annotate(n=Count("pk")).exists()
+A.aggregate(a=Sum(RawSQL("(SELECT count(*) FROM users_activity)", [], IntegerField())))
+P.update(bio=RawSQL("(SELECT count(*)::text FROM users_profile)", []))
+P.update(bio=Concat("bio", RawSQL("(SELECT count(*)::text FROM users_profile)", [])))
 """
 
 
@@ -85,6 +100,22 @@ class CornerTests(DifferentialTestCase):
                 self.refused.clear()
                 self.assert_same_answer(Example(f"list({code})"))
                 self.assertTrue(self.refused)
+
+    def test_refused_as_numbers(self) -> None:
+        for code in _lines(_REFUSED_NUMBERS):
+            with self.subTest(code):
+                self.refused.clear()
+                self.assert_same_answer(Example(code))
+                self.assertTrue(self.refused)
+
+    def test_the_models_own_order_is_looked_at(self) -> None:
+        for term in (
+            RawSQL("display_name", [], output_field=TextField()),
+            Window(RowNumber(), order_by="display_name"),
+        ):
+            ordered = patch.object(Profile._meta, "ordering", [term])
+            with self.subTest(term), ordered, self.assertRaises(AcrossShardsRefused):
+                list(Profile.objects.across_shards())
 
     def test_partial_groups_are_not_there_because_a_part_of_them_is(self) -> None:
         groups = self.sharded["A"].values("kind").annotate(n=Count("pk"))

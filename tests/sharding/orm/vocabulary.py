@@ -36,6 +36,7 @@ from django.db.models import (
     When,
     Window,
 )
+from django.db.models.expressions import RawSQL
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import (
     MD5,
@@ -89,6 +90,7 @@ NAMES: dict[str, Any] = {
             OuterRef,
             Prefetch,
             Q,
+            RawSQL,
             Subquery,
             Value,
             When,

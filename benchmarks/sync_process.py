@@ -44,7 +44,7 @@ def peak_growth(options: Sequence[str]) -> float:
     return float(done.stdout.split()[-1])
 
 
-def followed(keys: Sequence[Any]) -> tuple[float, list[float]]:
+def followed(keys: list[Any]) -> tuple[float, list[float]]:
     """Change each user once, at a steady rate, under `--follow`.
 
     Return that rate, and for some of the changes the seconds from commit until analytics had them.
@@ -74,7 +74,7 @@ def _following() -> Iterator[None]:
             raise SystemExit(f"--follow ended with {process.returncode}.")
 
 
-def _write(keys: Sequence[Any], committed: dict[Any, float]) -> None:
+def _write(keys: list[Any], committed: dict[Any, float]) -> None:
     """Keep the rate: a transaction changes as many users as are due by then."""
     start, done = time.monotonic(), 0
     with connections["default"].cursor() as cursor:

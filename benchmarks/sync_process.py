@@ -44,7 +44,7 @@ def peak_growth(options: Sequence[str]) -> float:
     return float(done.stdout.split()[-1])
 
 
-def followed(keys: Sequence[Any]) -> tuple[float, list[float]]:
+def followed(keys: list[Any]) -> tuple[float, list[float]]:
     """Change each user once, at a steady rate, under `--follow`.
 
     Return that rate, and for some of the changes the seconds from commit until analytics had them.
@@ -74,13 +74,16 @@ def _following() -> Iterator[None]:
             raise SystemExit(f"--follow ended with {process.returncode}.")
 
 
-def _write(keys: Sequence[Any], committed: dict[Any, float]) -> None:
-    start = time.monotonic()
+def _write(keys: list[Any], committed: dict[Any, float]) -> None:
+    """Keep the rate: a transaction changes as many users as are due by then."""
+    start, done = time.monotonic(), 0
     with connections["default"].cursor() as cursor:
-        for number, key in enumerate(keys):
-            time.sleep(max(start + number / _RATE - time.monotonic(), 0))
-            cursor.execute("UPDATE users_user SET name = 'followed' WHERE id = %s", [key])
-            committed[key] = time.monotonic()
+        while done < len(keys):
+            time.sleep(1 / _RATE)
+            due = keys[done : int((time.monotonic() - start) * _RATE)]
+            cursor.execute("UPDATE users_user SET name = 'followed' WHERE id = ANY(%s)", [due])
+            committed |= dict.fromkeys(due, time.monotonic())
+            done += len(due)
     connections.close_all()
 
 

@@ -1,5 +1,6 @@
 """Two sources to write to: how rows are written there, by whom, and transactions that end late."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -63,10 +64,15 @@ class Late:
     prepared: bool
 
     def commit(self) -> None:
-        self.client.tpc_commit() if self.prepared else self.client.commit()
+        self._end(self.client.tpc_commit, self.client.commit)
 
     def rollback(self) -> None:
-        self.client.tpc_rollback() if self.prepared else self.client.rollback()
+        self._end(self.client.tpc_rollback, self.client.rollback)
+
+    def _end(self, prepared: Callable[[], None], other: Callable[[], None]) -> None:
+        """End it, once: a second time there is nothing left to end."""
+        prepared() if self.prepared else other()
+        self.prepared = False
 
 
 @dataclass

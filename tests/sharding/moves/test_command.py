@@ -164,7 +164,9 @@ class CommandTests(MovesTestCase):
         )
 
     def test_a_check_leaves_alone_what_moves(self) -> None:
-        User.objects.bulk_create([User(id=key, email=f"{key}@example.com") for key in self.keys])
+        orphan, *others = self.keys  # which moves
+        Profile.objects.filter(user_id=orphan).update(updated_at=timezone.now() - timedelta(days=1))
+        User.objects.bulk_create([User(id=key, email=f"{key}@example.com") for key in others])
         self.addCleanup(User.objects.all().delete)
         move = self.begin()
         for _ in range(7):

@@ -114,6 +114,7 @@ class HandoverTests(MovesTestCase):
         with (
             self.psql("shard_1") as busy,
             mock.patch.object(handover, "_WAIT", 0.1),
+            mock.patch.object(handover, "_FOREVER", 1.0),
             mock.patch.object(run, "_ATTEMPTS", 1),
         ):
             busy.execute(UPDATE, ["x", user_id(9)])
@@ -155,7 +156,8 @@ class HandoverTests(MovesTestCase):
                 mock.patch.object(handover, "drained", drained),
             ):
                 self.step(move, "switched")
-        run.run(move, quiet)
+            with mock.patch.object(cleaning, "_OLD", 1.0):
+                run.run(move, quiet)
         self.assertEqual((self.bio(KEY), self.bio(OTHER)), ("late", "slipped in"))
         self.assertWhole()
         self.assertNothingLeft(owner="shard_2")

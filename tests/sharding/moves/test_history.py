@@ -6,11 +6,13 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from django.db import connections
 from django.test import override_settings
 
 from sharding.models import Move
 from sharding.moves import run
 from sharding.moves.record import ENDED
+from tests.outage import pool_options
 from tests.sharding.moves.history import History, load
 from tests.sharding.moves.mover import STATES, VICTIMS, MoverTestCase
 from tests.sharding.moves.soak import rounds
@@ -22,6 +24,12 @@ from users.models import Activity, Profile
 @override_settings(SHARDING_MAP_LIFETIME=1.0)
 class HistoryTests(MoverTestCase):
     lifetime = 1.0
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        # One for each thread that reads and writes, and the mover's.
+        cls.enterClassContext(pool_options(*connections, max_size=10))
 
     def fill(self) -> None:
         self.keys = [user_id(slot, n) for slot in (*SLOTS, 900) for n in range(3)]

@@ -6,7 +6,7 @@ from django.db.models import Sum
 from sharding import slot_cache
 from sharding.errors import MoveOvertaken, MoveRefused, SlotMoved
 from sharding.models import Move
-from sharding.moves import record, run
+from sharding.moves import prechecks, record, run
 from sharding.moves.copying import Progress
 from sharding.moves.servers import execute, value
 from tests.sharding.moves.support import SLOTS, MovesTestCase, owners_of, quiet, user_id
@@ -131,6 +131,8 @@ class MoveTests(MovesTestCase):
             self.begin([20])
         with self.assertRaisesMessage(MoveRefused, "is not finished"):
             record.create("shard_1", "shard_2", [20])
+        (problem,) = prechecks.problems("shard_1", "shard_2", [20])  # as of a --dry-run
+        self.assertIn("is not finished", problem)
         run.abort(move, quiet)
 
     def test_the_map_says_what_does_not_count_and_when_slots_change_hands(self) -> None:

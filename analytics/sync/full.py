@@ -41,7 +41,9 @@ def reconcile(source: Source) -> Iterator[Progress]:
         yield Progress(SyncResult(), where, news=True)
         yield from _pages(source, state)
     elif not has_copies(source):
-        yield from _pages(source, _first_page(source, empty=True))
+        first = _first_page(source, empty=True)
+        mark(begin(source), first)  # or a run that fails at once would leave nothing that is owed
+        yield from _pages(source, first)
     else:
         paged = False
     found, comparing = _compare(source)

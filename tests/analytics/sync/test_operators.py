@@ -28,6 +28,7 @@ from tests.analytics.sync.support import (
     copies,
     execute,
     key,
+    logged,
     owned_key,
     sync,
 )
@@ -165,7 +166,7 @@ class ProcessTests(SyncTestCase):
     def test_sigterm_in_the_middle_of_a_batch(self) -> None:
         add_users([A])
         program = self.start("--follow", "--interval", "0.05")
-        wait_until(lambda: A in copies(), "the first copy")
+        wait_until(lambda: A in copies() and not logged(), "the first copy, and the log after it")
         with connect("analytics") as other:
             query = "SELECT FROM analytics_useranalytics WHERE user_id = %s FOR UPDATE"
             other.execute(query, [A])

@@ -18,7 +18,7 @@ from django.db.models import (
 )
 from django.db.models.expressions import RawSQL
 from django.db.models.fields.json import KeyTextTransform
-from django.db.models.functions import Cast, Collate, RowNumber
+from django.db.models.functions import Cast, Collate, Now, RowNumber
 
 from sharding.errors import AcrossShardsRefused
 from tests.sharding.methods import document
@@ -91,12 +91,17 @@ REFUSED: dict[str, list[Callable[[], Any]]] = {
     ],
     "a filter on a window function": [
         lambda: activities.values("kind").annotate(x=place).filter(x=1).order_by("amount"),
+        lambda: activities.annotate(x=place).filter(x=1).values("kind").annotate(Count("pk")),
     ],
     "order, `distinct()`": [
         lambda: profiles.order_by("settings"),
         lambda: profiles.values("settings").distinct(),
         lambda: profiles.values("settings").annotate(Count("pk")),
         lambda: profiles.order_by(Collate("plan", "en-x-icu")),
+    ],
+    "order, groups": [
+        lambda: profiles.order_by(Now() - F("created_at")),
+        lambda: profiles.aggregate(x=Max(Now() - F("created_at"))),
     ],
 }
 

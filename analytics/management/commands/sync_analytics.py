@@ -151,7 +151,7 @@ class Command(BaseCommand):
                 if progress.news:
                     with bar.external_write_mode(file=self.stdout):
                         self.stdout.write(f"{source.name}: {progress.where}")
-                bar.set_description(f"{source.name}: {progress.where}", refresh=False)
+                bar.set_description(f"{source.name}: {progress.where}")
                 bar.update(progress.result.upserted + progress.result.unchanged)
                 yield progress
 

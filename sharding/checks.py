@@ -1,4 +1,4 @@
-"""System checks sharding.E001 to E010: what would route, store or compare rows wrongly."""
+"""System checks sharding.E001 to E010, and E015: what would route or compare rows wrongly."""
 
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,8 +23,9 @@ __all__ = ["check_models", "check_settings", "check_stored_slot_map"]
 
 @register()
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
-    """E001: SHARD_SLOTS is no whole map. E009: the router is missing. E010: a wrong backend."""
-    return [*_first_slot_map(), *_router(), *_backends()]
+    """E001: SHARD_SLOTS is no whole map. E009: the router is missing. E010: a wrong backend.
+    E015: moments that do not sort."""
+    return [*_first_slot_map(), *_router(), *_backends(), *_time_zones()]
 
 
 @register(Tags.database)
@@ -96,6 +97,17 @@ def _backends() -> Iterator[CheckMessage]:
                 f"DATABASES[{alias!r}] uses a backend that cannot answer for several shards.",
                 hint='Set its ENGINE to "sharding.backend", which extends the one of Django.',
                 id="sharding.E010",
+            )
+
+
+def _time_zones() -> Iterator[CheckMessage]:
+    for alias in conf.shards():
+        # Python compares moments of one zone by the clock on the wall, where an hour comes twice.
+        if (name := connections[alias].timezone_name) != "UTC":
+            yield Error(
+                f"{alias} gives moments in the time zone {name}, in which they cannot be merged.",
+                hint="Set USE_TZ = True, and leave TIME_ZONE out of DATABASES.",
+                id="sharding.E015",
             )
 
 

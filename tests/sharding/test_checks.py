@@ -4,12 +4,14 @@
 
 import uuid
 from typing import Any
+from unittest import mock
 
 from django.apps import AppConfig
 from django.apps.registry import Apps
 from django.core.checks import CheckMessage, run_checks
 from django.core.management import call_command
 from django.db import connection, connections, models
+from django.db.backends.postgresql.base import DatabaseWrapper as PlainWrapper
 from django.db.models.functions import Lower
 from django.test import SimpleTestCase, TestCase, override_settings
 from django.test.utils import CaptureQueriesContext, isolate_apps
@@ -69,6 +71,18 @@ class SettingsTests(CheckTestCase):
         for router in (DatabaseRouter(), "tests.sharding.test_checks.OwnRouter", OwnRouter()):
             with self.subTest(router), override_settings(DATABASE_ROUTERS=[object(), router]):
                 self.assertErrors(check_settings())
+
+    def test_e010_backend(self) -> None:
+        ours = connections["shard_1"]
+        self.addCleanup(connections.__setitem__, "shard_1", ours)
+        connections["shard_1"] = PlainWrapper(ours.settings_dict, "shard_1")
+        self.assertErrors(check_settings(), ("sharding.E010", "DATABASES['shard_1'] uses"))
+
+    def test_e015_time_zone(self) -> None:
+        zone = mock.patch.object(connections["shard_2"], "timezone_name", "Europe/Berlin")
+        with zone:
+            found = check_settings()
+        self.assertErrors(found, ("sharding.E015", "shard_2 gives moments in the time zone Europe"))
 
 
 class StoredSlotMapTests(CheckTestCase):

@@ -82,11 +82,11 @@ class Dispatch(models.QuerySet[_Model]):
         where = self._where()
         if isinstance(where, FanOut):
             return list(where.objects(self))
-        named, self._db = self._db, where  # or Django would have it looked up once more
-        try:
-            return list(cast("Iterable[Any]", self._iterable_class(self)))
-        finally:
-            self._db = named
+        # Named, or Django would have it looked up once more; in a copy, because another thread may
+        # be cloning this queryset.
+        there = object.__new__(type(self))
+        there.__dict__.update(self.__dict__, _db=where)
+        return list(cast("Iterable[Any]", self._iterable_class(there)))
 
     def iterator(self, chunk_size: int | None = None) -> Iterator[_Model]:
         """Stream the rows; over several shards merged as they come, so that memory stays flat."""

@@ -266,7 +266,7 @@ def _free_bytes(alias: str) -> int | None:
 
 
 _NOT_OURS = """
-    SELECT string_agg(relname, ', ') FROM pg_class
+    SELECT string_agg(relname, ', ' ORDER BY relname) FROM pg_class
     WHERE relname = ANY(%s) AND relnamespace = current_schema()::regnamespace
       AND NOT pg_has_role(relowner, 'MEMBER')
 """

@@ -179,7 +179,7 @@ class PrechecksTests(MovesTestCase):
             client.rollback()
 
     def test_rights(self) -> None:
-        own = ("lacks CREATE", "does not own users_profile, users_activity: ALTER TABLE")
+        own = ("lacks CREATE", "does not own users_activity, users_profile: ALTER TABLE")
         for alias, texts in (
             ("shard_2", ("GRANT pg_create_subscription", "without a password", *own)),
             ("shard_1", ("may not replicate: ALTER ROLE", *own)),

@@ -111,11 +111,14 @@ class ProblemsMiddleware(MiddlewareMixin):
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         found = _of_databases(exception)
-        if not found or found[0] not in (400, 503):
+        if not found or found[0] not in (
+            status.HTTP_400_BAD_REQUEST,
+            status.HTTP_503_SERVICE_UNAVAILABLE,
+        ):
             return None
         code, detail, members = found
         response = answer(request, code, detail, **members)
-        if code == 503:
+        if code == status.HTTP_503_SERVICE_UNAVAILABLE:
             response["Retry-After"] = str(_RETRY_AFTER)
         return response
 

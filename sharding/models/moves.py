@@ -34,10 +34,10 @@ class Move(models.Model):
     problem = models.TextField(blank=True, help_text="Why it stopped last.")
     started_at = models.DateTimeField(auto_now_add=True)
     changed_at = models.DateTimeField(auto_now=True)
+    rows = models.PositiveBigIntegerField(default=0, help_text="Rows that it copied.")
+
     # By this process' monotonic clock, when it published that the slots are about to change hands.
     handing_over_since: float | None = None
-
-    rows = models.PositiveBigIntegerField(default=0, help_text="Rows that it copied.")
 
     class Meta:
         ordering = ["-id"]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+import pgtrigger
 from django.db import connections, transaction
 
 from sharding import get_shard_for_user_id
@@ -49,6 +50,11 @@ class ChangeLogTests(SyncTestCase):
 
     def after(self, statement: str, parameters: Sequence[Any] = ()) -> None:
         execute("default", statement, parameters)
+
+    def test_nobody_switches_it_off(self) -> None:
+        with pgtrigger.ignore("users.User:log_update"):
+            User.objects.filter(pk=A).update(name="x")
+        self.assertLogged(A)
 
     def test_one_row(self) -> None:
         add_users([D])

@@ -44,6 +44,8 @@ class SyncCheckpoint(models.Model):
     token = models.UUIDField(null=True)
     # Not NULL from the beginning of a reconcile to its end: {"page": 0, "filenode": 0}
     reconcile = models.JSONField(null=True)
+    # Names of those that a first load builds at its end: see analytics.sync.indexes.
+    dropped_indexes = models.JSONField(null=True)
 
     def __str__(self) -> str:
         return self.source

@@ -1,7 +1,7 @@
 """Batches: what one turn reads at the source and writes to analytics, in the order that is safe."""
 
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from analytics.sync import statements
 from analytics.sync.arrivals import require_settled, settle, with_owned_slots
 from analytics.sync.described import Source
 from analytics.sync.errors import Overtaken, ReconcileNeeded, SyncFailed, naming, sqlstate
+from analytics.sync.piping import pipe
 from analytics.sync.result import SyncResult
 from analytics.sync.statements import Range
 from analytics.sync.turn import Turn, forget_token, read_checkpoint, read_position
@@ -25,6 +26,7 @@ __all__ = [
     "begin",
     "look",
     "mark",
+    "nothing_is_missing",
     "replace_log",
     "sync_keys",
     "sync_log",
@@ -32,7 +34,7 @@ __all__ = [
     "sync_ranges",
 ]
 
-_BLOCK = 65_536  # bytes that are written at once: row by row, writing takes longer than reading
+_LOGGED = 10_000  # users
 
 Reconcile = dict[str, Any]  # how far a reconcile is; see analytics.sync.full
 
@@ -82,7 +84,7 @@ def sync_log(turn: Turn, limit: int) -> tuple[SyncResult, int]:
             keys = {key for _, key in entries if key}
             if truncated := [number for number, key in entries if not key]:
                 raise ReconcileNeeded("the table was truncated", entries=truncated)
-            _pipe(here, there, source, statements.copy_keys(source, list(keys)))
+            _bring(here, there, source, statements.copy_keys(source, list(keys)))
             turn.claim(here)
         turn.take_over(there, None)
         result = _merge_keys(there, source, keys)
@@ -94,7 +96,7 @@ def sync_keys(turn: Turn, keys: Sequence[UUID]) -> SyncResult:
     """Copy the rows of these keys as they are, and delete the copies of those that are gone."""
     with _writing(turn.source) as there:
         with _reading(turn.source) as (here, source):
-            _pipe(here, there, source, statements.copy_keys(source, keys))
+            _bring(here, there, source, statements.copy_keys(source, keys))
             turn.claim(here)
         turn.take_over(there, turn.unfinished)
         result = _merge_keys(there, source, set(keys))
@@ -106,7 +108,7 @@ def sync_ranges(turn: Turn, ranges: Sequence[Range], reconcile: Reconcile | None
     """Make the copies in these ranges of keys equal to the rows."""
     with _writing(turn.source) as there:
         with _reading(turn.source) as (here, source):
-            _pipe(here, there, source, statements.copy_ranges(source, ranges))
+            _bring(here, there, source, statements.copy_ranges(source, ranges))
             turn.claim(here)
         turn.take_over(there, reconcile)
         result = _merge(there, source)
@@ -118,29 +120,49 @@ def sync_ranges(turn: Turn, ranges: Sequence[Range], reconcile: Reconcile | None
 
 
 def sync_pages(
-    turn: Turn, first: int, end: int, reconcile: Reconcile, *, into_empty: bool
+    turn: Turn, first: int, end: int, reconcile: Reconcile, *, into_empty: bool, by_key: bool
 ) -> SyncResult:
     """Copy the rows on the table's pages from `first` to before `end`; delete nothing.
 
     `into_empty` copies straight into the target, and falls back to a merge where a row comes twice:
-    one that moved to a later page while the pages were read.
+    one that moved to a later page while the pages were read. `by_key` sorts them first.
     """
     try:
         with _writing(turn.source, incoming=not into_empty) as there:
             with _reading(turn.source) as (here, source):
                 _require_filenode(here, source, reconcile)
                 into = source.target if into_empty else statements.INCOMING
-                copy = statements.copy_pages(source, first, end)
-                rows = _pipe(here, there, source, copy, into)
+                copy = statements.copy_pages(source, first, end, by_key=by_key)
+                rows = _bring(here, there, source, copy, into)
                 turn.claim(here)
             turn.take_over(there, reconcile)
             result = SyncResult(upserted=rows) if into_empty else _merge(there, turn.source)
     except SyncFailed as error:
         if not into_empty or sqlstate(error) != UniqueViolation.sqlstate:
             raise
-        return sync_pages(begin(turn.source), first, end, reconcile, into_empty=False)
+        again = begin(turn.source)
+        return sync_pages(again, first, end, reconcile, into_empty=False, by_key=by_key)
     _finish(turn)
     return result
+
+
+def nothing_is_missing(turn: Turn) -> bool:
+    """Say whether a first load by pages, since which the log was kept, has copied every row.
+
+    What was changed since stands in the log, with what was deleted. All that can be wrong besides
+    is a row that moved to a page that had been read, by a change that is not logged; then there are
+    fewer copies than rows. True only as long as nobody else writes: as the turn's claim says.
+    """
+    with _reading(turn.source) as (here, source):
+        here.execute(SQL("SELECT DISTINCT user_id FROM {} LIMIT %s").format(source.log), [_LOGGED])
+        logged = [key for (key,) in here.fetchall()]
+        if len(logged) == _LOGGED or None in logged:
+            return False
+        here.execute(statements.count_rows(source))
+        rows = here.fetchone()
+    with naming(conf.analytics()), _cursor(conf.analytics()) as there:
+        there.execute(statements.count_copies(source), [logged])
+        return there.fetchone() == rows
 
 
 def mark(turn: Turn, reconcile: Reconcile | None, entries: Sequence[int] = ()) -> None:
@@ -227,34 +249,14 @@ def _oldest(here: CursorWrapper, source: Source, limit: int) -> list[tuple[int, 
     return here.fetchall()
 
 
-def _pipe(
+def _bring(
     here: CursorWrapper,
     there: CursorWrapper,
     source: Source,
     copy: Composed,
     table: Identifier = statements.INCOMING,
 ) -> int:
-    """Copy what the source answers into a table of analytics; return the number of rows."""
-    # Each side's errors under its own name, although one runs inside the other.
-    with (
-        closing(_sent(here, source, copy)) as blocks,
-        naming(conf.analytics()),
-        there.copy(statements.copy_to(table, source)) as incoming,
-    ):
-        for block in blocks:
-            incoming.write(block)
-    return there.rowcount
-
-
-def _sent(here: CursorWrapper, source: Source, copy: Composed) -> Generator[bytearray]:
-    block = bytearray()
-    with naming(source.alias), here.copy(copy) as outgoing:
-        for row in outgoing:
-            block += row
-            if len(block) >= _BLOCK:
-                yield block
-                block = bytearray()
-    yield block
+    return pipe(here, there, source, out=copy, into=statements.copy_to(table, source))
 
 
 def _merge_keys(there: CursorWrapper, source: Source, keys: set[UUID]) -> SyncResult:

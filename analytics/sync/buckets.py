@@ -17,7 +17,7 @@ from sharding import conf
 
 __all__ = ["Comparison", "compare", "differing_keys", "has_copies"]
 
-_ROWS_PER_BUCKET = 16
+_ROWS_PER_BUCKET = 256  # fewer, and a server's cache does not hold the hashes of all buckets
 _MOST_BITS = 16
 
 _Hashes = dict[int, tuple[int, int]]  # bucket -> number of rows, xor of their hashes

@@ -9,12 +9,20 @@ far the reconcile is, so that one that was stopped goes on from there:
 """
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 from django.db import connections
 from psycopg.sql import SQL
 
-from analytics.sync.batch import Reconcile, begin, mark, sync_pages, sync_ranges
+from analytics.sync import indexes
+from analytics.sync.batch import (
+    Reconcile,
+    begin,
+    mark,
+    nothing_is_missing,
+    sync_pages,
+    sync_ranges,
+)
 from analytics.sync.buckets import Comparison, compare, has_copies
 from analytics.sync.described import Source
 from analytics.sync.errors import Overtaken, ReconcileNeeded, naming
@@ -34,22 +42,19 @@ def reconcile(source: Source) -> Iterator[Progress]:
 
     Raises Overtaken, SyncFailed, DatabaseUnavailable; run again, it goes on where it stopped.
     """
-    state = begin(source).reconcile
-    paged = True
-    if state and state["step"] == "pages":
-        where = f"going on from page {state['page']} of the table, where the last run stopped"
-        yield Progress(SyncResult(), where, news=True)
-        yield from _pages(source, state)
-    elif not has_copies(source):
-        first = _first_page(source, empty=True)
-        mark(begin(source), first)  # or a run that fails at once would leave nothing that is owed
-        yield from _pages(source, first)
-    else:
-        paged = False
+    state = yield from _first_pages(source)
+    if indexes.are_dropped(source):
+        yield Progress(SyncResult(), "building the indexes")
+        indexes.build(source)
+    if state and state["empty"] and _is_complete(source, state):
+        return
+    paged = state is not None
     found, comparing = _compare(source)
     if _differs_much(found):
         paged = True
-        yield from _pages(source, _first_page(source, empty=False))
+        state = _first_page(source, empty=False)
+        mark(_go_on(source, comparing), state)
+        yield from _pages(source, state)
         found, comparing = _compare(source)
     equal = 0 if paged else found.rows - found.differing_rows  # page by page they were counted
     yield Progress(SyncResult(unchanged=equal), f"{len(found.ranges)} buckets differ")
@@ -59,6 +64,38 @@ def reconcile(source: Source) -> Iterator[Progress]:
     mark(_go_on(source, comparing), None)
 
 
+def _first_pages(source: Source) -> Generator[Progress, None, Reconcile | None]:
+    """Copy page by page where there are no copies, or where a run that did so stopped.
+
+    Returns what the checkpoint says then, None where there was nothing to do.
+    """
+    turn = begin(source)
+    state = turn.reconcile
+    if state and state["step"] == "pages":
+        where = f"going on from page {state['page']} of the table, where the last run stopped"
+        yield Progress(SyncResult(), where, news=True)
+        if turn.torn:  # nor has the log what was changed since the first of them
+            state = {**state, "empty": False}
+            mark(turn, state)
+    elif not has_copies(source):
+        if _number_of_pages(source) > _PAGES:
+            indexes.drop(source)
+        state = _first_page(source, empty=True)
+        mark(begin(source), state)  # or a run that fails at once would leave nothing that is owed
+    else:
+        return None
+    return (yield from _pages(source, state))
+
+
+def _is_complete(source: Source, state: Reconcile) -> bool:
+    """End a first load without comparing, where counting says that no row is missing."""
+    turn = _go_on(source, state)
+    complete = nothing_is_missing(turn)
+    if complete:
+        mark(turn, None)
+    return complete
+
+
 def _compare(source: Source) -> tuple[Comparison, Reconcile]:
     """Compare everything; return what differs, and what the checkpoint says while that is true."""
     comparing = {"step": "compare", "run": uuid.uuid4().hex}
@@ -66,11 +103,11 @@ def _compare(source: Source) -> tuple[Comparison, Reconcile]:
     return compare(source), comparing
 
 
-def _go_on(source: Source, comparing: Reconcile) -> Turn:
-    """Begin a batch that relies on the comparison: since then, no side may have been restored."""
+def _go_on(source: Source, state: Reconcile) -> Turn:
+    """Begin a batch that relies on those before: since then, no side may have been restored."""
     turn = begin(source)
-    if turn.torn or turn.reconcile != comparing:
-        raise Overtaken(f"What was compared of {source.name} was changed meanwhile. Run it again.")
+    if turn.torn or turn.reconcile != state:
+        raise Overtaken(f"What was done for {source.name} was undone meanwhile. Run it again.")
     return turn
 
 
@@ -78,19 +115,25 @@ def _differs_much(found: Comparison) -> bool:
     return found.differing_rows > 1000 and found.differing_rows > _MANY * found.rows
 
 
-def _pages(source: Source, state: Reconcile) -> Iterator[Progress]:
-    """Copy the table page by page, up to its end as it is by then."""
+def _pages(source: Source, state: Reconcile) -> Generator[Progress, None, Reconcile]:
+    """Copy the table page by page, up to its end as it is by then.
+
+    `state` is what the checkpoint says; returns what it says at the end.
+    """
+    by_key = indexes.are_dropped(source)  # any other index wants the order that the rows came in
     first = state["page"]
     while first < (total := _number_of_pages(source)):
         end = first + _PAGES
-        after = {**state, "page": end}
+        turn, after = _go_on(source, state), {**state, "page": end}
         try:
-            result = sync_pages(begin(source), first, end, after, into_empty=state["empty"])
+            result = sync_pages(turn, first, end, after, into_empty=state["empty"], by_key=by_key)
         except ReconcileNeeded:  # rewritten: its pages are others now
             after = _first_page(source, empty=False)
+            mark(turn, after)
             result, end = SyncResult(), 0
         yield Progress(result, f"page {min(end, total)} of {total}")
         first, state = end, after
+    return state
 
 
 def _first_page(source: Source, *, empty: bool) -> Reconcile:

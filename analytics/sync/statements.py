@@ -16,6 +16,8 @@ __all__ = [
     "copy_pages",
     "copy_ranges",
     "copy_to",
+    "count_copies",
+    "count_rows",
     "create_incoming",
     "delete_keys",
     "delete_ranges",
@@ -50,10 +52,10 @@ def copy_ranges(source: Source, ranges: Sequence[Range]) -> Composed:
     return _copy_out(source, which)
 
 
-def copy_pages(source: Source, first: int, end: int) -> Composed:
-    """Read the rows on the table's pages from `first` to before `end`, in heap order."""
+def copy_pages(source: Source, first: int, end: int, *, by_key: bool) -> Composed:
+    """Read the rows on the table's pages from `first` to before `end`, in heap order or sorted."""
     which = SQL("WHERE s.ctid >= {} AND s.ctid < {}").format(_page(first), _page(end))
-    return _copy_out(source, which)
+    return _copy_out(source, which, order=[_of("s", source.key)] if by_key else [])
 
 
 def create_incoming(source: Source) -> Composed:
@@ -108,6 +110,26 @@ def any_copies(source: Source) -> Composed:
     )
 
 
+def count_rows(source: Source) -> Composed:
+    """Count the rows of users whom the log does not name."""
+    return SQL(
+        "SELECT count(*) FROM {table} t"
+        " WHERE {own} AND NOT EXISTS (SELECT FROM {log} WHERE user_id = {key})"
+    ).format(
+        table=source.table,
+        own=_own_rows(source),
+        log=source.log,
+        key=_of("t", source.key),
+    )
+
+
+def count_copies(source: Source) -> Composed:
+    """Count the copies of users other than those in the parameter."""
+    return SQL("SELECT count(*) FROM {} t WHERE {} AND {} <> ALL(%s)").format(
+        source.target, _own_copies(source), _of("t", source.target_key)
+    )
+
+
 def bucket_hashes(source: Source, *, copies: bool, bits: int) -> Composed:
     """Count and hash the rows, or their copies, by the leading `bits` of the key: 1 to 16.
 
@@ -140,12 +162,14 @@ def row_hashes(source: Source, *, copies: bool) -> Composed:
     )
 
 
-def _copy_out(source: Source, which: Composed) -> Composed:
+def _copy_out(source: Source, which: Composed, order: Sequence[Composable] = ()) -> Composed:
     columns: list[Composable] = [_of("s", column) for column in source.columns]
     if source.shard_column:
         columns.append(SQL("{}::text").format(Literal(source.alias)))
     if source.slots is not None:
         which += SQL(" AND {}").format(_in_own_slots(source, _of("s", source.key)))
+    if order:
+        which += SQL(" ORDER BY {}").format(_list(order))
     return SQL("COPY (SELECT {} FROM {} s {}) TO STDOUT (FORMAT BINARY)").format(
         _list(columns), source.table, which
     )

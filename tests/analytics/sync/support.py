@@ -12,7 +12,7 @@ from django.test import SimpleTestCase
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Composable
 
-from analytics.sync import Source, SyncResult, sync_source, verify
+from analytics.sync import Source, SyncResult, indexes, sync_source, verify
 from analytics.sync.batch import begin
 from analytics.sync.described import PROFILES, USERS
 from sharding import get_shard_for_user_id
@@ -184,7 +184,10 @@ def in_thread(function: Callable[[], T]) -> T:
 
 
 def clear(aliases: Iterable[str]) -> None:
-    """Empty every table that the sync reads or writes."""
+    """Empty every table that the sync reads or writes; nor do indexes stay away."""
+    for source in (USER, SHARD):
+        if indexes.are_dropped(source):
+            indexes.build(source)
     for alias in aliases:
         tables = _TABLES.get(alias, _TABLES["shard"])
         execute(alias, f"TRUNCATE {tables} CASCADE")

@@ -65,12 +65,15 @@ class FanOut:
 
     def count(self) -> int:
         """Return the number of rows."""
-        low, high = self.query.low_mark, self.query.high_mark
-        if not rows_are_whole(self.query):
-            return len(self._rows(plan(_counted(self.query), self.aliases)))
-        bounded = self.query.clone()
+        return self._count(self.query)
+
+    def _count(self, query: Query) -> int:
+        low, high = query.low_mark, query.high_mark
+        if not rows_are_whole(query):
+            return len(self._rows(plan(_counted(query), self.aliases)))
+        bounded = query.clone()
         bounded.clear_limits()
-        if self.query.is_sliced:  # also where only `low` is set: Django then keeps the ORDER BY
+        if query.is_sliced:  # also where only `low` is set: Django then keeps the ORDER BY
             bounded.set_limits(0, sys.maxsize if high is None else high)
         check_fan_out(bounded)
         with answering(self._aggregates):
@@ -80,7 +83,9 @@ class FanOut:
     def exists(self) -> bool:
         """Say whether there is any row."""
         if self.query.low_mark or not groups_are_whole(self.query):
-            return self.count() > 0
+            unordered = self.query.clone()
+            unordered.clear_ordering(force=True)  # as Django asks
+            return self._count(unordered) > 0
         check_fan_out(self.query)
         with answering(self._any_row):
             return self.query.has_results(using=self.aliases[0])

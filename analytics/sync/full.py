@@ -78,10 +78,10 @@ def _first_pages(source: Source) -> Generator[Progress, None, Reconcile | None]:
             state = {**state, "empty": False}
             mark(turn, state)
     elif not has_copies(source):
-        if _number_of_pages(source) > _PAGES:
-            indexes.drop(source)
         state = _first_page(source, empty=True)
         mark(begin(source), state)  # or a run that fails at once would leave nothing that is owed
+        if _number_of_pages(source) > _PAGES:
+            indexes.drop(source)
     else:
         return None
     return (yield from _pages(source, state))

@@ -19,12 +19,13 @@ from pathlib import Path
 from threading import Thread
 from unittest import mock
 
-from django.db import DatabaseError
+from django.db import DatabaseError, OperationalError
 
-from analytics.sync import Overtaken, SyncFailed, sync_source, sync_user
+from analytics.sync import Overtaken, SyncFailed, full, sync_source, sync_user
 from sharding import get_shard_for_user_id
 from tests.analytics.sync import SOAK
 from tests.analytics.sync.servers import ServersTestCase
+from tests.analytics.sync.soak_app import PAGES
 from tests.analytics.sync.support import (
     SHARD,
     USER,
@@ -58,6 +59,8 @@ class SoakTests(ServersTestCase):
         self.saved: dict[str, Path] = {}
         self.done: Counter[str] = Counter()
         self.enterContext(self.settings(SYNC_LOG_LIMIT=2000))
+        self.enterContext(mock.patch.object(full, "_PAGES", PAGES))
+        self.indexes = self.names_of_indexes()
         # What it says of connections that were killed.
         logger = logging.getLogger("psycopg.transaction")
         self.enterContext(mock.patch.object(logger, "disabled", True))
@@ -105,6 +108,11 @@ class SoakTests(ServersTestCase):
             self.assertNothingInvented(source)
             sync(source)
             self.assertEqualSides(source)
+        self.assertEqual(self.names_of_indexes(), self.indexes)
+
+    def names_of_indexes(self) -> set[str]:
+        query = "SELECT indexname FROM pg_indexes WHERE tablename ~ '^analytics_.*analytics$'"
+        return {name for (name,) in execute("analytics", query)}
 
     def assertNothingInvented(self, source: object) -> None:
         assert source in SOURCES
@@ -204,6 +212,12 @@ class SoakTests(ServersTestCase):
         execute(alias, "ALTER SYSTEM SET wal_writer_delay = '10s'")
         execute(alias, "SELECT pg_reload_conf()")
 
+    def forget_the_copies(self) -> None:
+        """Somebody sets analytics up anew: the next sync is a first one."""
+        tables = "analytics_useranalytics, analytics_profileanalytics, analytics_synccheckpoint"
+        with suppress(OperationalError):  # a deadlock with a sync
+            execute("analytics", f"TRUNCATE {tables}")
+
     def save(self) -> None:
         alias = self.dice.choice(self.aliases)
         self.saved[alias] = self.copy(alias)
@@ -226,6 +240,7 @@ _ACTIONS = {
     SoakTests.end_connections: 3,
     SoakTests.stop_the_sync: 1,
     SoakTests.change_synchronous_commit: 1,
+    SoakTests.forget_the_copies: 2,
     SoakTests.save: 1,
     SoakTests.restore_a_side: 2,
 }

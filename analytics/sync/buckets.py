@@ -17,7 +17,9 @@ from sharding import conf
 
 __all__ = ["Comparison", "compare", "differing_keys", "has_copies"]
 
-_ROWS_PER_BUCKET = 256  # fewer, and a server's cache does not hold the hashes of all buckets
+_ROWS_PER_BUCKET = 16
+_FITTING = 4096  # buckets, whose hashes a server's cache holds
+_ROWS_PER_BUCKET_OF_MORE = 256
 _MOST_BITS = 16
 
 _Hashes = dict[int, tuple[int, int]]  # bucket -> number of rows, xor of their hashes
@@ -74,7 +76,8 @@ def _bits(source: Source) -> int:
             [source.table.as_string()],
         )
         (rows,) = cursor.fetchone()
-    return min(max(round(math.log2(rows / _ROWS_PER_BUCKET + 1)), 1), _MOST_BITS)
+    buckets = max(min(rows / _ROWS_PER_BUCKET, _FITTING), rows / _ROWS_PER_BUCKET_OF_MORE)
+    return min(max(round(math.log2(buckets + 1)), 1), _MOST_BITS)
 
 
 def _both_hashes(source: Source, bits: int) -> tuple[_Hashes, _Hashes]:

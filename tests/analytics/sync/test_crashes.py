@@ -69,8 +69,9 @@ class CrashTests(SyncTestCase):
         self.assertHeals()
 
     def test_in_a_reconcile(self) -> None:
-        # 1 compares, 2 and 3 copy pages, 4 compares again, 5 deletes what is gone, 6 ends it.
-        for turn in range(1, 7):
+        # 1 compares, 2 begins the pages, 3 and 4 copy them, 5 compares again, 6 deletes what is
+        # gone, 7 ends it.
+        for turn in range(1, 8):
             for point in POINTS if SOAK else STATES:
                 with self.subTest(turn=turn, point=point_name(point)):
                     self.setUp()
@@ -87,7 +88,7 @@ class CrashTests(SyncTestCase):
 
     def test_the_pages_go_on_where_they_were(self) -> None:
         self.prepare_reconcile()
-        self.crash(("before", "claim"), turn=3)
+        self.crash(("before", "claim"), turn=4)
         state = begin_state()
         self.assertEqual((state["step"], state["page"]), ("pages", driver.PAGES))
         with mock.patch.object(full, "sync_pages", wraps=full.sync_pages) as copied:

@@ -127,11 +127,12 @@ def distant(model: Any, runs: int) -> None:
     from sharding.orm.scatter import scatter
 
     every = tuple(f"shard_{number + 1}" for number in range(8))
+    statement = ("SELECT count(*), pg_sleep(0.05) FROM users_profile", None)
 
     def ask(aliases: tuple[str, ...]) -> Callable[[], None]:
         def run() -> None:
             for _ in range(4):
-                scatter(aliases, "SELECT count(*), pg_sleep(0.05) FROM users_profile", ())
+                scatter(dict.fromkeys(aliases, statement))
 
         return run
 

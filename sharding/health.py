@@ -17,7 +17,7 @@ def unreachable(aliases: Collection[str] = ()) -> frozenset[str]:
     """
     asked = tuple(aliases or connections)
     try:
-        _, missing = scatter(asked, "SELECT 1", (), partial=True)
+        _, missing = scatter(dict.fromkeys(asked, ("SELECT 1", None)), partial=True)
     except (OperationalError, ShardingError):
         # One answers, but not as it should: a server without memory, or another shard's.
         if len(asked) == 1:

@@ -49,7 +49,7 @@ class DatabaseState:
 def overview() -> list[DatabaseState]:
     """Ask all databases at once: the primary, analytics, then the shards."""
     aliases = (conf.primary(), conf.analytics(), *conf.shards())
-    answers, missing = scatter(aliases, _STATE, (), partial=True)
+    answers, missing = scatter(dict.fromkeys(aliases, (_STATE, None)), partial=True)
     slots = Counter(slot_cache.current().owners)
     return [_state(alias, answers.get(alias), missing, slots[alias]) for alias in aliases]
 

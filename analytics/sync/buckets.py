@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from analytics.sync.described import Source
 from analytics.sync.errors import naming
 from analytics.sync.statements import Range
 from sharding import conf
+from sharding.orm.scatter import scatter
 
 __all__ = ["Comparison", "compare", "differing_keys", "has_copies"]
 
@@ -82,27 +83,22 @@ def _bits(source: Source) -> int:
 
 def _both_hashes(source: Source, bits: int) -> tuple[_Hashes, _Hashes]:
     """Hash rows and copies, each server at the same time as the other."""
-
-    def of_copies() -> _Hashes:
-        try:
-            return _hashes(source, bits, copies=True)
-        finally:
-            connections.close_all()  # that thread's own
-
-    # What this thread has of the pool is for that one: there may be no more.
-    connections[conf.analytics()].close()
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        there = pool.submit(of_copies)
-        return _hashes(source, bits, copies=False), there.result()
-
-
-def _hashes(source: Source, bits: int, *, copies: bool) -> _Hashes:
-    alias = conf.analytics() if copies else source.alias
-    with naming(alias), transaction.atomic(using=alias), connections[alias].cursor() as cursor:
-        # The server expects a bucket for each row, and would sort them all on disk.
-        cursor.execute("SET LOCAL enable_sort = off; SET LOCAL work_mem = '64MB'")
-        cursor.execute(statements.bucket_hashes(source, copies=copies, bits=bits))
-        return {bucket: (count, hashed) for bucket, count, hashed in cursor.fetchall()}
+    asked = {
+        alias: (statements.bucket_hashes(source, copies=copies, bits=bits).as_string(), None)
+        for alias, copies in ((source.alias, False), (conf.analytics(), True))
+    }
+    with ExitStack() as stack:
+        for alias in asked:
+            stack.enter_context(naming(alias))
+            stack.enter_context(transaction.atomic(using=alias))
+            # The server expects a bucket for each row, and would sort them all on disk.
+            with connections[alias].cursor() as cursor:
+                cursor.execute("SET LOCAL enable_sort = off; SET LOCAL work_mem = '64MB'")
+        answers, _ = scatter(asked)
+        here, there = (
+            {bucket: (count, hashed) for bucket, count, hashed in answers[alias]} for alias in asked
+        )
+    return here, there
 
 
 def _row_hashes(source: Source, ranges: Sequence[Range], *, copies: bool) -> dict[UUID, int]:

@@ -28,7 +28,8 @@ def naming(alias: str) -> Iterator[None]:
             connections[error.alias].close()
         raise
     except DatabaseError as error:
-        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        alias = getattr(error, "alias", alias)  # of one that was asked together with others
+        reason = str(error).removeprefix(f"{alias}: ").strip().partition("\n")[0].rstrip(".")
         raise SyncFailed(
             f"Database {conf.label(alias)} stopped the sync: {reason}. Run it again when the cause "
             f"is gone."

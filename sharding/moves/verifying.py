@@ -86,12 +86,15 @@ def _hashes(
     by: Composable,
     only: Iterable[object] | None = None,
 ) -> tuple[Side, Side]:
-    """Return what each side says: group -> number of rows, sum of their hashes. Both at once."""
+    """Return what each side says: group -> number of rows, xor of their hashes. Both at once.
+
+    Each row is hashed with its key, so no two of them cancel each other out.
+    """
     which = in_slots(table.slot, slots)
     if only is not None:
         which = SQL("{} AND {} = ANY({})").format(which, by, Literal(list(map(str, only))))
     query = SQL(
-        "SELECT {by}, count(*), sum(hash_record_extended(ROW({columns}), 0))::text"
+        "SELECT {by}, count(*), bit_xor(hash_record_extended(ROW({columns}), 0))"
         " FROM {table} WHERE {which} GROUP BY 1"
     ).format(by=by, columns=_compared(move, table), table=table.sql, which=which)
     sides = (move.source, move.target)
@@ -102,10 +105,9 @@ def _hashes(
             execute(alias, "SET LOCAL enable_sort = off")
             # One core of each server is enough: people use it meanwhile.
             execute(alias, "SET LOCAL max_parallel_workers_per_gather = 0")
-        answers, _ = scatter(sides, query.as_string().replace("%", "%%"), ())
+        answers, _ = scatter(dict.fromkeys(sides, (query.as_string(), None)))
         source, target = (
-            {group: (count, int(hashed)) for group, count, hashed in answers[alias]}
-            for alias in sides
+            {group: (count, hashed) for group, count, hashed in answers[alias]} for alias in sides
         )
     return source, target
 

@@ -116,7 +116,8 @@ class FanOut:
 
     def _scatter(self, sql: str, params: Sequence[Any]) -> Mapping[str, Sequence[Row]]:
         self._note()
-        answers, missing = scatter(self.aliases, sql, params, partial=self.partial)
+        asked = {alias: (sql, params_on(alias, params)) for alias in self.aliases}
+        answers, missing = scatter(asked, partial=self.partial)
         self.missing |= missing
         return answers
 

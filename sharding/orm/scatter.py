@@ -1,11 +1,11 @@
-"""One statement to several databases at once, on the caller's own connections.
+"""A statement to each of several databases at once, on the caller's own connections.
 
 Right inside atomic() and inside tests: uncommitted rows are seen, and nothing is left open. One
 thread sends to every server and then waits for all sockets together: threads would cost more than
 they gain on quick queries.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from selectors import EVENT_READ, EVENT_WRITE
 from time import perf_counter
@@ -21,12 +21,12 @@ from psycopg.errors import error_from_result
 from sharding import observing
 from sharding.backend.probing import Selector
 from sharding.errors import DatabaseUnavailable
-from sharding.orm.hidden import params_on
 
 __all__ = ["marked_for_rollback", "named", "scatter"]
 
 Row = tuple[Any, ...]
 Rows = Sequence[Row]
+Statement = tuple[str, Sequence[Any] | None]  # SQL and its parameters; None: it has no placeholders
 
 _CANCEL_TIMEOUT = 3.0  # seconds
 _CANCEL_PAUSE = 0.1  # seconds
@@ -35,20 +35,18 @@ _FIRST_LOADED = 4  # rows
 
 
 def scatter(
-    aliases: Sequence[str], sql: str, params: Sequence[Any], *, partial: bool = False
+    asked: Mapping[str, Statement], *, partial: bool = False
 ) -> tuple[dict[str, Rows], frozenset[str]]:
-    """Run one statement on each database; return alias -> rows, and the aliases that are missing.
+    """Run alias -> statement; return alias -> rows, and the aliases that are missing.
 
     The first database that fails raises its error, naming it, after all others have answered;
     inside atomic() each one that was asked is then marked for rollback. With `partial`, a database
     that cannot be reached is reported as missing instead.
     """
     missing: set[str] = set()
-    with marked_for_rollback(aliases):
-        if all(_is_plain(connections[alias]) for alias in aliases):
-            rows = _together(aliases, sql, params, missing, partial=partial)
-        else:
-            rows = _in_turn(aliases, sql, params, missing, partial=partial)
+    with marked_for_rollback(asked):
+        run = _together if all(_is_plain(connections[alias]) for alias in asked) else _in_turn
+        rows = run(asked, missing, partial=partial)
     return rows, frozenset(missing)
 
 
@@ -70,6 +68,8 @@ def marked_for_rollback(aliases: Iterable[str]) -> Iterator[None]:
 def named(alias: str) -> Iterator[None]:
     """Let an error of the block say which database it comes from, and be the same otherwise.
 
+    Its text then begins with the alias, which is its attribute `alias` too.
+
     A statement that Ctrl-C interrupted is cancelled: its connection would stay busy.
     """
     try:
@@ -79,6 +79,7 @@ def named(alias: str) -> Iterator[None]:
     except DjangoError as error:
         text, *rest = error.args or ("",)
         error.args = (f"{alias}: {text}", *rest)
+        error.alias = alias
         raise
     except BaseException:
         if connection := connections[alias].connection:
@@ -126,42 +127,42 @@ def _is_plain(connection: BaseDatabaseWrapper) -> bool:
 
 
 def _in_turn(
-    aliases: Sequence[str], sql: str, params: Sequence[Any], missing: set[str], *, partial: bool
+    asked: Mapping[str, Statement], missing: set[str], *, partial: bool
 ) -> dict[str, Rows]:
     answers: dict[str, Rows] = {}
-    for alias in aliases:
+    for alias, statement in asked.items():
         connection = connections[alias]
         with _absent_if(partial, alias, missing), named(alias), connection.cursor() as cursor:
             with observing.fanning_out():
-                cursor.execute(sql, params_on(alias, params))
+                cursor.execute(*statement)
             answers[alias] = cursor.fetchall()
     return answers
 
 
 def _together(
-    aliases: Sequence[str], sql: str, params: Sequence[Any], missing: set[str], *, partial: bool
+    asked: Mapping[str, Statement], missing: set[str], *, partial: bool
 ) -> dict[str, Rows]:
-    running: dict[str, _Statement] = {}
+    running: dict[str, _Running] = {}
     answers: dict[str, Rows] = {}
     try:
-        for alias in aliases:
+        for alias, statement in asked.items():
             with _absent_if(partial, alias, missing):
                 # Kept before it is sent: Ctrl-C in between would leave the connection busy.
-                running[alias] = _Statement(connections[alias])
-                running[alias].send(sql, params_on(alias, params))
-        _wait([statement for statement in running.values() if not statement.done])
+                running[alias] = _Running(connections[alias])
+                running[alias].send(*statement)
+        _wait([each for each in running.values() if not each.done])
         errors: list[BaseException] = []
-        for alias, statement in running.items():
+        for alias, each in running.items():
             try:
                 with _absent_if(partial, alias, missing), named(alias):
-                    answers[alias] = statement.rows()
+                    answers[alias] = each.rows()
             except DjangoError as error:
                 errors.append(error)
         if errors:
             raise errors[0]
     finally:
-        for statement in running.values():
-            statement.close()
+        for each in running.values():
+            each.close()
     return answers
 
 
@@ -175,22 +176,21 @@ def _absent_if(partial: bool, alias: str, missing: set[str]) -> Iterator[None]:
         missing.add(alias)
 
 
-def _wait(statements: Sequence["_Statement"]) -> None:
+def _wait(running: Sequence["_Running"]) -> None:
     with Selector() as selector:
-        for statement in statements:
-            if wanted := statement.advance(0):
-                selector.register(statement.pgconn.socket, wanted, statement)
+        for each in running:
+            if wanted := each.advance(0):
+                selector.register(each.pgconn.socket, wanted, each)
         while selector.get_map():
             for key, events in selector.select():
-                statement = key.data
-                wanted = statement.advance(events)
+                wanted = key.data.advance(events)
                 if not wanted:
                     selector.unregister(key.fileobj)
                 elif wanted != key.events:
-                    selector.modify(key.fileobj, wanted, statement)
+                    selector.modify(key.fileobj, wanted, key.data)
 
 
-class _Statement:
+class _Running:
     """A statement on one connection: sent, and what came back so far. `done` is when it is over."""
 
     def __init__(self, wrapper: BaseDatabaseWrapper) -> None:
@@ -203,7 +203,7 @@ class _Statement:
         self.connection: Connection[Any] = wrapper.connection
         self.pgconn = self.connection.pgconn
 
-    def send(self, sql: str, params: Sequence[Any]) -> None:
+    def send(self, sql: str, params: Sequence[Any] | None) -> None:
         """Begin to send it. What goes wrong is raised by rows(), when the others have answered."""
         try:
             self.wrapper.validate_no_broken_transaction()

@@ -10,6 +10,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -57,6 +58,8 @@ class SoakTests(ServersTestCase):
         self.keys = list(islice(owned, 500))
         self.versions = Versions()
         self.saved: dict[str, Path] = {}
+        folder = self.enterContext(tempfile.TemporaryDirectory())
+        self.output = Path(folder) / "output"
         self.done: Counter[str] = Counter()
         self.enterContext(self.settings(SYNC_LOG_LIMIT=2000))
         self.enterContext(mock.patch.object(full, "_PAGES", PAGES))
@@ -131,10 +134,11 @@ class SoakTests(ServersTestCase):
         env = environment("soak") | {
             "DJANGO_SETTINGS_MODULE": "tests.analytics.sync.soak_settings",
             "LOG_FORMAT": "text",
+            "PYTHONFAULTHANDLER": "1",
         }
         size = str(self.dice.choice([1, 5, 10_000]))
         arguments = ("sync_analytics", "--follow", "--interval", "0.05", "--batch-size", size)
-        with open(os.devnull, "w") as log:
+        with open(self.output, "w") as log:
             program = run_program("manage", *arguments, env=env, output=log)
         self.addCleanup(program.communicate)
         self.addCleanup(program.kill)
@@ -142,7 +146,20 @@ class SoakTests(ServersTestCase):
 
     def end_program(self, number: signal.Signals) -> None:
         self.program.send_signal(number)
-        self.program.communicate(timeout=60)
+        try:
+            self.program.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            waiting = [
+                execute(
+                    alias,
+                    "SELECT pid, state, wait_event, pg_blocking_pids(pid), left(query, 200)"
+                    " FROM pg_stat_activity WHERE application_name <> ''",
+                )
+                for alias in self.aliases
+            ]
+            self.program.send_signal(signal.SIGABRT)
+            self.program.communicate(timeout=60)
+            self.fail(f"It does not end. {waiting}\n{self.output.read_text()[-9000:]}")
 
     # What may happen
 

@@ -41,8 +41,8 @@ def build(source: Source) -> None:
     """Build those that were dropped and that the model still has."""
     alias, model = conf.analytics(), source.synced.target
     with naming(alias), transaction.atomic(using=alias):
-        noted = _checkpoint(source).select_for_update().get()
-        missing = set(noted.dropped_indexes or ()) - _existing(source)
+        noted = _checkpoint(source).select_for_update().first()
+        missing = set(noted.dropped_indexes or () if noted else ()) - _existing(source)
         with connections[alias].schema_editor() as editor:
             for index in model._meta.indexes:
                 if index.name in missing:

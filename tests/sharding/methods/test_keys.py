@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.functions import Lower
+from django.db.models.query import ModelIterable
 
 from sharding import slot_cache, use_shard
 from sharding.errors import ShardKeyRequired
@@ -296,3 +297,17 @@ class CopyTests(WorldTestCase):
         with mock.patch.object(slot_cache, "current", return_value=moved):
             self.assertEqual((queryset.db, queryset.all().db), ("shard_2", "shard_2"))
             self.assertEqual((queryset | Profile.objects.filter(pk=DEE)).db, "shard_2")
+
+    def test_another_thread_may_clone_it_meanwhile(self) -> None:
+        """So nothing of the shard may be noted in the queryset, not even for a moment."""
+        queryset = Profile.objects.filter(user_id=BOB)
+        clones: list[Any] = []
+
+        class Watched(ModelIterable):
+            def __iter__(self) -> Any:
+                clones.append(queryset.filter(plan="free"))
+                yield from super().__iter__()
+
+        queryset._iterable_class = Watched
+        self.assertEqual([profile.pk for profile in queryset], [BOB])
+        self.assertEqual([clone._db for clone in clones], [None])

@@ -95,15 +95,16 @@ class OvertakenTests(ChangedTestCase):
                     self.assertHeals()
 
     def test_of_two_reconciles_at_once_one_stops(self) -> None:
-        execute("analytics", "DELETE FROM analytics_useranalytics")
-
-        def other() -> None:
-            in_thread(lambda: sync(full=True))
-
-        compared = mock.patch.object(full, "compare", _then(full.compare, other))
-        with compared, self.assertRaises(Overtaken):
-            sync(full=True)
-        self.assertEqualSides()
+        for before, look in (
+            ("UPDATE analytics_useranalytics SET name = 'tampered'", "compare"),
+            ("DELETE FROM analytics_useranalytics", "nothing_is_missing"),
+        ):
+            with self.subTest(look):
+                execute("analytics", before)
+                then = _then(getattr(full, look), lambda: in_thread(lambda: sync(full=True)))
+                with mock.patch.object(full, look, then), self.assertRaises(Overtaken):
+                    sync(full=True)
+                self.assertEqualSides()
 
     def test_a_restore_while_all_is_compared_is_not_taken_for_equal(self) -> None:
         """Found equal, then put back to what it was: the reconcile must not end as if it knew."""
@@ -195,7 +196,7 @@ class LostConnectionTests(ChangedTestCase):
             self.fail(f"Not recognised as a lost connection: {error}")
 
 
-def _then(function: Callable[..., object], action: Callable[[], None]) -> Callable[..., object]:
+def _then(function: Callable[..., object], action: Callable[[], object]) -> Callable[..., object]:
     """Call the action once, after the first call."""
     actions = [action]
 

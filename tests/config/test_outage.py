@@ -117,9 +117,8 @@ class OutageTests(SimpleTestCase):
             self.assertTrue(probe.send(), probe.name)  # also warms up what is read once
         with Load(self.probes, rate=RATE) as load:
             calm = self.calm(load)
-            for alias in KILLED:
-                with self.subTest(killed=alias):
-                    self.outage(load, alias, calm)
+            for alias in KILLED:  # no subTest: what this test has cannot be pickled
+                self.outage(load, alias, calm)
         self.assertGreater(len(load.sent), 0.5 * RATE * SECONDS * len(KILLED))
         self.assertEqual(self.site.stop(), 0)
 
@@ -143,14 +142,14 @@ class OutageTests(SimpleTestCase):
         recovery = self.recovery(alias)
         sent = load.between(start, before)
         living = [each for each in sent if each.probe.works_without(alias)]
-        self.assertEqual([each.probe.name for each in living if not each.answered], [])
+        self.assertEqual([each.probe.name for each in living if not each.answered], [], alias)
         slowest = percentile([each.seconds for each in living], 0.99)
         if SOAK:
             print(
                 f"{alias} down: {len(living)} requests of others, none failed; 99th percentile"
                 f" {slowest * 1000:.0f} ms, calm {calm * 1000:.0f} ms; again in {recovery:.2f} s"
             )
-        self.assertLess(slowest, SLOWER * calm if SOAK else max(SLOWER * calm, WAIT))
+        self.assertLess(slowest, SLOWER * calm if SOAK else max(SLOWER * calm, WAIT), alias)
         # Without these the test would show nothing.
         needing = [e for e in sent if not e.probe.works_without(alias) and e.at > killed]
         self.assertTrue(needing)
@@ -167,7 +166,8 @@ class OutageTests(SimpleTestCase):
         started = time.monotonic()
         wait_until(is_back, f"{alias} to be used")
         seconds = time.monotonic() - started
-        self.assertLess(seconds, RECOVERY)
+        if SOAK:  # alone on the machine; else that it comes back at all
+            self.assertLess(seconds, RECOVERY, alias)
         return seconds
 
     def source(self) -> str:

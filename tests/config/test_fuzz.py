@@ -18,7 +18,7 @@ from users.models import Activity, Profile, User
 from users.services import create_user
 
 SOAK = bool(os.environ.get("SOAK"))
-EXAMPLES = 300 if SOAK else 5  # for each operation
+EXAMPLES = 300 if SOAK else 3  # for each operation
 PHASES = "coverage,fuzzing" if SOAK else "fuzzing"
 MARK = "belongs-to-somebody-else"
 CHECKS = (

@@ -10,12 +10,13 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from analytics.sync.turn import Turn
 
-__all__ = ["POINTS", "STEPS", "Point", "at", "point_name"]
+__all__ = ["APART", "POINTS", "STEPS", "Point", "at", "point_name"]
 
 # In their order. A commit is that of the transaction in which the step before it was.
 STEPS = ("claim", "claim commit", "take_over", "take_over commit", "finish", "finish commit")
 Point = tuple[str, str]  # "before" or "after", and the step
 POINTS: list[Point] = [(when, step) for step in STEPS for when in ("before", "after")]
+APART: list[Point] = [*POINTS[::2], POINTS[-1]]  # as nothing happens after one and before the next
 
 
 def point_name(point: Point) -> str:

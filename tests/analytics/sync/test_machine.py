@@ -9,7 +9,7 @@ from tests.analytics.sync.support import SyncTestCase
 from tests.analytics.sync.world import World
 
 HISTORIES = settings(
-    max_examples=5000 if SOAK else 25,
+    max_examples=5000 if SOAK else 12,
     derandomize=not SOAK,
     stateful_step_count=60 if SOAK else 30,
     deadline=None,

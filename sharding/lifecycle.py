@@ -3,7 +3,9 @@
 import atexit
 import os
 import signal
+import sys
 from collections.abc import Callable
+from threading import Timer
 from types import FrameType
 from typing import Any
 
@@ -11,7 +13,13 @@ __all__ = ["install"]
 
 _Handler = Callable[[int, FrameType | None], Any] | int | None
 
+_AGAIN = 0.01  # seconds
+
 _before: _Handler = signal.SIG_DFL
+
+
+class _Stopped(SystemExit):
+    """The end that SIGTERM asks for."""
 
 
 def install() -> None:
@@ -23,6 +31,7 @@ def install() -> None:
     handler = signal.signal(signal.SIGTERM, _stop)
     if handler is not _stop:
         _before = handler
+        sys.unraisablehook = _unraisable
         atexit.register(_disconnect)
         os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=_restore)
 
@@ -31,7 +40,20 @@ def _stop(number: int, frame: FrameType | None) -> None:
     # A second one must not interrupt the closing: who cannot wait sends SIGKILL.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # As an exception, so that transactions roll back and `finally` runs; atexit does the rest.
-    raise SystemExit(0)
+    raise _Stopped(0)
+
+
+def _unraisable(found: Any) -> None:
+    """Ask once more when it came where Python ignores what is raised: in __del__, or in what every
+    import calls at its end.
+    """
+    if not isinstance(found.exc_value, _Stopped):
+        sys.__unraisablehook__(found)
+        return
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:  # not replaced by a command's own
+        signal.signal(signal.SIGTERM, _stop)
+    # Later, or it would be ignored here; and sent to the process, so that it wakes the main thread.
+    Timer(_AGAIN, os.kill, [os.getpid(), signal.SIGTERM]).start()
 
 
 def _hold() -> None:

@@ -17,6 +17,15 @@ for alias in ("default", "analytics"):
 print("connected", flush=True)
 sys.stdin.read()
 """
+# Where Python ignores what is raised; so it does in what every import calls at its end.
+IGNORED = """
+import os
+class Deaf:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+Deaf()
+sys.stdin.read()
+"""
 SLOW_END = """
 try:
     signal.pause()
@@ -69,6 +78,11 @@ class LifecycleTests(TestCase):
     def test_command_told_to_stop_closes_its_connections_and_exits_0(self):
         process = self.start(CONNECT)
         process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(30), 0)
+        self.assertConnectionsClosed()
+
+    def test_told_so_where_no_exception_is_heard(self):
+        process = self.start(CONNECT.replace("sys.stdin.read()\n", IGNORED))
         self.assertEqual(process.wait(30), 0)
         self.assertConnectionsClosed()
 

@@ -95,10 +95,12 @@ class SoakTests(ServersTestCase):
                 action(self)
                 self.done[action.__name__.strip("_")] += 1
         finally:
-            self.end_program(signal.SIGTERM)
             for writer in writers:
-                writer.end()
-                self.done["transactions"] += writer.transactions
+                writer.stop()
+            self.end_program(signal.SIGTERM)
+        for writer in writers:
+            writer.end()
+            self.done["transactions"] += writer.transactions
         self.look()
 
     def look(self) -> None:

@@ -54,9 +54,13 @@ class Writer:
         self._thread = Thread(target=self._run)
         self._thread.start()
 
-    def end(self) -> None:
-        """Finish the transaction in hand. Raises what the thread failed with, if it did."""
+    def stop(self) -> None:
+        """Let it end after the transaction in hand."""
         self._stop.set()
+
+    def end(self) -> None:
+        """Wait until it has. Raises what the thread failed with, if it did."""
+        self.stop()
         self._thread.join()
         if self.failure:
             raise self.failure

@@ -51,17 +51,16 @@ class FanOut:
     def stream(self, queryset: Any, chunk_size: int) -> Generator[Any]:
         """Yield the same as it comes, through server-side cursors that fetch `chunk_size` rows."""
         compiler = plan(self.query, self.aliases)
-        with marked_for_rollback(self.aliases):
-            if not groups_are_whole(self.query):
-                yield from _made(queryset, compiler, self._rows(compiler))
-                return
-            with self._cursors(compiler, chunk_size) as streams:
-                if compiler.sort_terms or compiler.distinct_indexes:
-                    rows = _merged([_owned(*each) for each in streams.items()], compiler)
-                    yield from _made(queryset, compiler, rows)
-                else:
-                    objects = (_made_on(queryset, compiler, *each) for each in streams.items())
-                    yield from islice(chain.from_iterable(objects), compiler.low, compiler.high)
+        if not groups_are_whole(self.query):
+            yield from _made(queryset, compiler, self._rows(compiler))
+            return
+        with self._cursors(compiler, chunk_size) as streams:
+            if compiler.sort_terms or compiler.distinct_indexes:
+                rows = _merged([_owned(*each) for each in streams.items()], compiler)
+                yield from _made(queryset, compiler, rows)
+            else:
+                objects = (_made_on(queryset, compiler, *each) for each in streams.items())
+                yield from islice(chain.from_iterable(objects), compiler.low, compiler.high)
 
     def count(self) -> int:
         """Return the number of rows."""
@@ -150,7 +149,8 @@ class FanOut:
             yield {}
             return
         self._note()
-        with ExitStack() as stack:  # when one shard fails, the others' cursors must not stay open
+        # When one shard fails, the others' cursors must not stay open.
+        with marked_for_rollback(self.aliases), ExitStack() as stack:
             cursors = {alias: _chunks(alias, sql, params, size) for alias in self.aliases}
             for cursor in cursors.values():
                 stack.callback(cursor.close)

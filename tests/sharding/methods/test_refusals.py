@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from django.db import transaction
+from django.db import connections, transaction
 from django.db.models import (
     Avg,
     Count,
@@ -12,6 +12,7 @@ from django.db.models import (
     F,
     Max,
     OuterRef,
+    QuerySet,
     Sum,
     TextField,
     Window,
@@ -134,6 +135,16 @@ class RefusalTests(WorldTestCase):
                 refused = self.assertRaisesRegex(AcrossShardsRefused, "refused|needs one shard")
                 with self.subTest(name, number=number), self.assert_touches(), refused:
                     list(call())
+
+    def test_none_breaks_a_transaction(self) -> None:
+        for name, calls in REFUSED.items():
+            for number, call in enumerate(calls):
+                with self.subTest(name, number=number):
+                    with self.assertRaises(AcrossShardsRefused):
+                        rows = call()
+                        list(rows.iterator() if isinstance(rows, QuerySet) else rows)
+                    broken = [alias for alias in SHARDS if connections[alias].needs_rollback]
+                    self.assertEqual(broken, [])
 
     def test_what_to_write_instead(self) -> None:
         for number, build in enumerate(INSTEAD):

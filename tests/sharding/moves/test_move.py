@@ -9,6 +9,7 @@ from sharding.models import Move
 from sharding.moves import prechecks, record, run
 from sharding.moves.copying import Progress
 from sharding.moves.servers import execute, value
+from tests.sharding.moves.soak import rounds
 from tests.sharding.moves.support import SLOTS, MovesTestCase, owners_of, quiet, user_id
 from users.models import Activity, Profile
 
@@ -86,7 +87,7 @@ class MoveTests(MovesTestCase):
         self.assertNothingLeft(owner="shard_2")
 
     def test_a_mover_that_sleeps_changes_nothing_when_it_wakes(self) -> None:
-        for state in (*BEFORE, *AFTER):
+        for state in rounds((*BEFORE, *AFTER), usually=3):
             with self.subTest(state):
                 move = self.begin()
                 self.step(move, state)

@@ -1,9 +1,10 @@
 """Comparing a source with its copies by hashes of buckets: one scan of each side, no rows sent."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import TypeVar
 from uuid import UUID
 
 from django.db import connections, transaction
@@ -23,6 +24,7 @@ _FITTING = 4096  # buckets, whose hashes a server's cache holds
 _ROWS_PER_BUCKET_OF_MORE = 256
 _MOST_BITS = 16
 
+_Key = TypeVar("_Key", int, UUID)
 _Hashes = dict[int, tuple[int, int]]  # bucket -> number of rows, xor of their hashes
 
 
@@ -41,9 +43,7 @@ def compare(source: Source) -> Comparison:
     source = owning(source)
     bits = _bits(source)
     here, there = _both_hashes(source, bits)
-    differing = sorted(
-        bucket for bucket in here.keys() | there.keys() if here.get(bucket) != there.get(bucket)
-    )
+    differing = _differing(here, there)
     return Comparison(
         ranges=[_range(bucket, bits) for bucket in differing],
         rows=sum(count for count, _ in here.values()),
@@ -65,7 +65,7 @@ def differing_keys(source: Source, ranges: Sequence[Range]) -> list[UUID]:
     source = owning(source)
     here = _row_hashes(source, ranges, copies=False)
     there = _row_hashes(source, ranges, copies=True)
-    return sorted(key for key in here.keys() | there.keys() if here.get(key) != there.get(key))
+    return _differing(here, there)
 
 
 def _bits(source: Source) -> int:
@@ -99,6 +99,11 @@ def _both_hashes(source: Source, bits: int) -> tuple[_Hashes, _Hashes]:
             {bucket: (count, hashed) for bucket, count, hashed in answers[alias]} for alias in asked
         )
     return here, there
+
+
+def _differing(here: Mapping[_Key, object], there: Mapping[_Key, object]) -> list[_Key]:
+    """What only one side has, or the two in different versions."""
+    return sorted(each for each in here.keys() | there.keys() if here.get(each) != there.get(each))
 
 
 def _row_hashes(source: Source, ranges: Sequence[Range], *, copies: bool) -> dict[UUID, int]:

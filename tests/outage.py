@@ -4,13 +4,17 @@ For SimpleTestCase with `databases`, not for TestCase: its transaction would los
 To make a database unreachable beside an open transaction, see `tests.support.server_down`.
 """
 
+import functools
+import os
 import shutil
+import subprocess
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.management import call_command
 from django.db import connections
 from django.test import override_settings
@@ -77,16 +81,27 @@ def scratch_databases(*aliases: str) -> Iterator[None]:
 @contextmanager
 def own_servers(*aliases: str) -> Iterator[Cluster]:
     """Point aliases to new, empty servers that may be killed; delete them at the end."""
+    with _servers(aliases) as cluster:
+        yield cluster
+
+
+@contextmanager
+def migrated_servers(*aliases: str) -> Iterator[Cluster]:
+    """The same, with all their tables: copies of servers that each process makes once."""
+    with _servers(aliases, like=_migrated(aliases)) as cluster:
+        _migrate(aliases)  # whoever knew the copied ones shall know these
+        yield cluster
+
+
+@contextmanager
+def _servers(aliases: Sequence[str], *, like: Path | None = None) -> Iterator[Cluster]:
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)  # as root, the servers run as another user
     cluster = Cluster(folder / "postgres", aliases, durable=False)
+    if like:
+        subprocess.run(["cp", "-a", like, cluster.home], check=True)
     try:
-        cluster.start()
-        with (
-            _unregistered(aliases),
-            override_settings(SHARDING_CHECK_IDENTITY=False),
-            pointed_to({alias: _address(cluster.url(alias)) for alias in aliases}),
-        ):
+        with _running(cluster):
             yield cluster
     finally:
         cluster.destroy()
@@ -94,12 +109,31 @@ def own_servers(*aliases: str) -> Iterator[Cluster]:
 
 
 @contextmanager
-def migrated_servers(*aliases: str) -> Iterator[Cluster]:
-    """The same, with all their tables."""
-    with own_servers(*aliases) as cluster:
-        for alias in aliases:
-            call_command("migrate", database=alias, verbosity=0)
-        yield cluster
+def _running(cluster: Cluster) -> Iterator[None]:
+    cluster.start()
+    with (
+        _unregistered(cluster.aliases),
+        override_settings(SHARDING_CHECK_IDENTITY=False),
+        pointed_to({alias: _address(cluster.url(alias)) for alias in cluster.aliases}),
+    ):
+        yield
+
+
+@functools.cache
+def _migrated(aliases: tuple[str, ...]) -> Path:
+    """Make servers with all tables and stop them; return where their files are."""
+    # The runner deletes what begins with its number, and what a process that is gone has left.
+    name = "-".join(["test", str(os.getpid()), *aliases])
+    cluster = Cluster(settings.BASE_DIR / "var" / name, aliases, durable=False)
+    with _running(cluster):
+        _migrate(aliases)
+    cluster.stop()
+    return cluster.home
+
+
+def _migrate(aliases: Sequence[str]) -> None:
+    for alias in aliases:
+        call_command("migrate", database=alias, verbosity=0)
 
 
 def disconnect(alias: str) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections.abc import Callable
 from typing import Any
 from unittest import TestSuite
 
@@ -18,25 +19,28 @@ from sharding.databases import DatabaseManager
 __all__ = ["Runner"]
 
 _FOLDER = settings.BASE_DIR / "var"
-_PREFIX = "test-"  # and the number of the process that runs the tests
+_PREFIX = "test-"  # and the number of a process that runs tests; perhaps more, see tests.outage
 
 
 class Runner(DiscoverRunner):
     """Starts servers before the tests and deletes them after; warnings are errors."""
 
     def run_tests(self, test_labels: list[str], **kwargs: Any) -> int:
+        _destroy(_is_over)
+        try:
+            return self._run_tests(test_labels, **kwargs)
+        finally:
+            _destroy(lambda process: process == os.getpid() or _is_over(process))
+
+    def _run_tests(self, test_labels: list[str], **kwargs: Any) -> int:
         if not settings.EMBEDDED:
             return super().run_tests(test_labels, **kwargs)
-        _destroy_leftovers()
         cluster = Cluster(_FOLDER / f"{_PREFIX}{os.getpid()}", durable=False)
-        try:
-            cluster.start()
-            for alias in cluster.aliases:
-                address = conninfo_to_dict(cluster.url(alias))
-                connections[alias].settings_dict["HOST"] = address["host"]
-            return super().run_tests(test_labels, **kwargs)
-        finally:
-            cluster.destroy()
+        cluster.start()
+        for alias in cluster.aliases:
+            address = conninfo_to_dict(cluster.url(alias))
+            connections[alias].settings_dict["HOST"] = address["host"]
+        return super().run_tests(test_labels, **kwargs)
 
     def get_databases(self, suite: TestSuite) -> Any:
         databases: Any = super().get_databases(suite)
@@ -63,18 +67,18 @@ class Runner(DiscoverRunner):
         SimpleRateThrottle.THROTTLE_RATES.update(dict.fromkeys(("anon", "user", "login")))
 
 
-def _destroy_leftovers() -> None:
-    """Delete the servers of runs that were killed."""
+def _destroy(chosen: Callable[[int], bool]) -> None:
+    """Delete the servers of these processes: the runners, and others that run tests."""
     for folder in _FOLDER.glob(f"{_PREFIX}*"):
-        if not _is_running(int(folder.name.removeprefix(_PREFIX))):
+        if chosen(int(folder.name.split("-")[1])):
             Cluster(folder).destroy()
 
 
-def _is_running(process: int) -> bool:
+def _is_over(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:
-        return False
-    except PermissionError:
         return True
-    return True
+    except PermissionError:
+        return False
+    return False

@@ -1,13 +1,11 @@
 """Comparing a source with its copies by hashes of buckets: one scan of each side, no rows sent."""
 
 import math
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 from uuid import UUID
 
-from django.db import connections, transaction
+from django.db import connections
 
 from analytics.sync import statements
 from analytics.sync.arrivals import owning
@@ -15,7 +13,7 @@ from analytics.sync.described import Source
 from analytics.sync.errors import naming
 from analytics.sync.statements import Range
 from sharding import conf
-from sharding.orm.scatter import scatter
+from sharding.comparing import Hashes, differences, hashes
 
 __all__ = ["Comparison", "compare", "differing_keys", "has_copies"]
 
@@ -23,9 +21,6 @@ _ROWS_PER_BUCKET = 16
 _FITTING = 4096  # buckets, whose hashes a server's cache holds
 _ROWS_PER_BUCKET_OF_MORE = 256
 _MOST_BITS = 16
-
-_Key = TypeVar("_Key", int, UUID)
-_Hashes = dict[int, tuple[int, int]]  # bucket -> number of rows, xor of their hashes
 
 
 @dataclass(frozen=True)
@@ -43,7 +38,7 @@ def compare(source: Source) -> Comparison:
     source = owning(source)
     bits = _bits(source)
     here, there = _both_hashes(source, bits)
-    differing = _differing(here, there)
+    differing = sorted(differences(here, there))
     return Comparison(
         ranges=[_range(bucket, bits) for bucket in differing],
         rows=sum(count for count, _ in here.values()),
@@ -65,7 +60,7 @@ def differing_keys(source: Source, ranges: Sequence[Range]) -> list[UUID]:
     source = owning(source)
     here = _row_hashes(source, ranges, copies=False)
     there = _row_hashes(source, ranges, copies=True)
-    return _differing(here, there)
+    return sorted(differences(here, there))
 
 
 def _bits(source: Source) -> int:
@@ -81,29 +76,17 @@ def _bits(source: Source) -> int:
     return min(max(round(math.log2(buckets + 1)), 1), _MOST_BITS)
 
 
-def _both_hashes(source: Source, bits: int) -> tuple[_Hashes, _Hashes]:
+def _both_hashes(source: Source, bits: int) -> tuple[Hashes[int], Hashes[int]]:
     """Hash rows and copies, each server at the same time as the other."""
     asked = {
         alias: (statements.bucket_hashes(source, copies=copies, bits=bits).as_string(), None)
         for alias, copies in ((source.alias, False), (conf.analytics(), True))
     }
-    with ExitStack() as stack:
-        for alias in asked:
-            stack.enter_context(naming(alias))
-            stack.enter_context(transaction.atomic(using=alias))
-            # The server expects a bucket for each row, and would sort them all on disk.
-            with connections[alias].cursor() as cursor:
-                cursor.execute("SET LOCAL enable_sort = off; SET LOCAL work_mem = '64MB'")
-        answers, _ = scatter(asked)
-        here, there = (
-            {bucket: (count, hashed) for bucket, count, hashed in answers[alias]} for alias in asked
-        )
+    # A server expects a bucket for each row, and would sort them all on disk.
+    settings = "SET LOCAL enable_sort = off; SET LOCAL work_mem = '64MB'"
+    with naming(source.alias):
+        here, there = hashes(asked, settings=settings)
     return here, there
-
-
-def _differing(here: Mapping[_Key, object], there: Mapping[_Key, object]) -> list[_Key]:
-    """What only one side has, or the two in different versions."""
-    return sorted(each for each in here.keys() | there.keys() if here.get(each) != there.get(each))
 
 
 def _row_hashes(source: Source, ranges: Sequence[Range], *, copies: bool) -> dict[UUID, int]:

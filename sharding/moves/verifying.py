@@ -5,17 +5,15 @@ equal once.
 """
 
 from collections.abc import Iterable
-from contextlib import ExitStack
 
-from django.db import transaction
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
+from sharding.comparing import Hashes, differences, hashes
 from sharding.errors import MoveFailed
 from sharding.models.moves import Move
 from sharding.moves import record
 from sharding.moves.copying import Progress, Report, drained, require_healthy
-from sharding.moves.servers import execute, rows, value
-from sharding.orm.scatter import scatter
+from sharding.moves.servers import rows, value
 from sharding.slot_sql import in_slots
 from sharding.tables import Table, tables
 
@@ -33,8 +31,6 @@ _HASHED = {
     *("bytea", "uuid", "date", "time", "timestamp", "timestamptz", "interval", "inet", "jsonb"),
 }
 
-Side = dict[object, tuple[int, int]]
-
 
 def verify(move: Move, report: Report) -> int:
     """Compare all rows of the move; return how many there are. Raises MoveFailed."""
@@ -48,7 +44,7 @@ def _verify_table(move: Move, table: Table, report: Report) -> int:
     for _ in range(_LOOKS):
         here, there = _hashes(move, table, differing, by=table.slot)
         total += sum(here[slot][0] for slot in here if here[slot] == there.get(slot))
-        differing = _differing(here, there)
+        differing = differences(here, there)
         report(
             Progress(f"comparing {table.name}", len(move.slots) - len(differing), len(move.slots))
         )
@@ -62,14 +58,14 @@ def _verify_rows(move: Move, table: Table, slots: set[int], report: Report) -> i
     """Compare the rows of slots that are never quiet, each until it has been equal once."""
     by = _row_key(table)
     here, there = _hashes(move, table, slots, by=by)
-    total, differing = len(here), _differing(here, there)
+    total, differing = len(here), differences(here, there)
     for _ in range(_LOOKS_AT_ROWS):
         if not differing:
             return total
         report(Progress(f"comparing {table.name}, rows that differ", 0, len(differing)))
         drained(move, timeout=_TIMEOUT)
         here, there = _hashes(move, table, slots, by=by, only=differing)
-        differing = _differing(here, there)
+        differing = differences(here, there)
     shown = ", ".join(sorted(map(str, differing))[:_SHOWN])
     raise MoveFailed(
         f"{len(differing)} rows of {table.name} in the slots {sorted(slots)[:_SHOWN]} differ "
@@ -85,11 +81,8 @@ def _hashes(
     *,
     by: Composable,
     only: Iterable[object] | None = None,
-) -> tuple[Side, Side]:
-    """Return what each side says: group -> number of rows, xor of their hashes. Both at once.
-
-    Each row is hashed with its key, so no two of them cancel each other out.
-    """
+) -> tuple[Hashes, Hashes]:
+    """Return the hashes of each side's rows, grouped."""
     which = in_slots(table.slot, slots)
     if only is not None:
         which = SQL("{} AND {} = ANY({})").format(which, by, Literal(list(map(str, only))))
@@ -97,23 +90,12 @@ def _hashes(
         "SELECT {by}, count(*), bit_xor(hash_record_extended(ROW({columns}), 0))"
         " FROM {table} WHERE {which} GROUP BY 1"
     ).format(by=by, columns=_compared(move, table), table=table.sql, which=which)
-    sides = (move.source, move.target)
-    with ExitStack() as stack:
-        for alias in sides:
-            stack.enter_context(transaction.atomic(using=alias, durable=True))
-            # The planner takes the rows for few, and would sort them all, on disk.
-            execute(alias, "SET LOCAL enable_sort = off")
-            # One core of each server is enough: people use it meanwhile.
-            execute(alias, "SET LOCAL max_parallel_workers_per_gather = 0")
-        answers, _ = scatter(dict.fromkeys(sides, (query.as_string(), None)))
-        source, target = (
-            {group: (count, hashed) for group, count, hashed in answers[alias]} for alias in sides
-        )
+    # The planner takes the rows for few, and would sort them all, on disk. And one core of each
+    # server is enough: people use it meanwhile.
+    settings = "SET LOCAL enable_sort = off; SET LOCAL max_parallel_workers_per_gather = 0"
+    asked = dict.fromkeys((move.source, move.target), (query.as_string(), None))
+    source, target = hashes(asked, settings=settings)
     return source, target
-
-
-def _differing(here: Side, there: Side) -> set:
-    return {group for group in here.keys() | there.keys() if here.get(group) != there.get(group)}
 
 
 def _row_key(table: Table) -> Composed:

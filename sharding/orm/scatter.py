@@ -22,7 +22,7 @@ from sharding import observing
 from sharding.backend.probing import Selector
 from sharding.errors import DatabaseUnavailable
 
-__all__ = ["marked_for_rollback", "named", "scatter"]
+__all__ = ["Statement", "marked_for_rollback", "named", "scatter"]
 
 Row = tuple[Any, ...]
 Rows = Sequence[Row]

@@ -16,6 +16,7 @@ _Handler = Callable[[int, FrameType | None], Any] | int | None
 _AGAIN = 0.01  # seconds
 
 _before: _Handler = signal.SIG_DFL
+_report: Callable[[Any], Any] = sys.unraisablehook
 
 
 class _Stopped(SystemExit):
@@ -27,11 +28,12 @@ def install() -> None:
 
     For commands and for servers that do not handle SIGTERM themselves; call it in the main thread.
     """
-    global _before
+    global _before, _report
     handler = signal.signal(signal.SIGTERM, _stop)
     if handler is not _stop:
         _before = handler
-        sys.unraisablehook = _unraisable
+        if sys.unraisablehook is not _unraisable:
+            _report, sys.unraisablehook = sys.unraisablehook, _unraisable
         atexit.register(_disconnect)
         os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=_restore)
 
@@ -48,7 +50,7 @@ def _unraisable(found: Any) -> None:
     import calls at its end.
     """
     if not isinstance(found.exc_value, _Stopped):
-        sys.__unraisablehook__(found)
+        _report(found)
         return
     if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:  # not replaced by a command's own
         signal.signal(signal.SIGTERM, _stop)

@@ -79,7 +79,7 @@ def _first_pages(source: Source) -> Generator[Progress, None, Reconcile | None]:
             mark(turn, state)
     elif not has_copies(source):
         state = _first_page(source, empty=True)
-        mark(begin(source), state)  # or a run that fails at once would leave nothing that is owed
+        mark(turn, state)  # or a run that fails at once would leave nothing that is owed
         if _number_of_pages(source) > _PAGES:
             indexes.drop(source)
     else:

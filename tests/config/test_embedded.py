@@ -5,16 +5,11 @@ import io
 import os
 import shutil
 import signal
-import stat
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import psycopg
@@ -22,47 +17,14 @@ from psycopg.conninfo import conninfo_to_dict
 
 from config import embedded, pgbinaries, pgserver
 from config.embedded import Cluster, EmbeddedError
-
-PROJECT = Path(__file__).resolve().parent.parent.parent
-TWO = ("default", "shard_1")
-as_root = unittest.skipUnless(os.geteuid() == 0, "only root runs the servers as another user")
-
-
-def make_folder(test: unittest.TestCase, *, mode: int = 0o755) -> Path:
-    """A temporary folder; 0o755 so that as root the servers live in it and not in /var/lib."""
-    folder = Path(tempfile.mkdtemp())
-    test.addCleanup(shutil.rmtree, folder, ignore_errors=True)
-    folder.chmod(mode)
-    return folder
-
-
-def make_cluster(
-    test: unittest.TestCase, aliases: Sequence[str] = ("default",), folder: Path | None = None
-) -> Cluster:
-    cluster = Cluster(folder or make_folder(test) / "postgres", aliases, durable=False)
-    test.addCleanup(cluster.destroy)
-    return cluster
-
-
-def query(cluster: Cluster, alias: str, statement: str) -> list[Any]:
-    with psycopg.connect(cluster.url(alias), autocommit=True) as connection:
-        cursor = connection.execute(statement)
-        return [row[0] for row in cursor] if cursor.description else []
-
-
-def mode_of(path: Path) -> int:
-    return stat.S_IMODE(path.stat().st_mode)
-
-
-def command_line(*arguments: str, **options: Any) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "config.embedded", *arguments],
-        cwd=PROJECT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        **options,
-    )
+from tests.config.clusters import (
+    PROJECT,
+    TWO,
+    as_root,
+    make_folder,
+    mode_of,
+    query,
+)
 
 
 class UrlTests(unittest.TestCase):
@@ -291,183 +253,3 @@ class LifeTests(unittest.TestCase):
             self.assertEqual(embedded.main(["stop", "shard_1"]), 0)
         self.assertIn("primary    already running\nshard_1    started\n", out.getvalue())
         self.assertTrue(out.getvalue().endswith("shard_1    stopped\n"))
-
-
-class FirstStartTests(unittest.TestCase):
-    def test_concurrent_starts_make_one_server(self) -> None:
-        cluster = make_cluster(self)
-        again = Cluster(cluster.folder, cluster.aliases, durable=False)
-        with ThreadPoolExecutor() as pool:
-            started = [future.result() for future in map(pool.submit, [cluster.start, again.start])]
-        self.assertEqual(sorted(started), [(), ("default",)])
-        self.assertEqual(query(cluster, "default", "SELECT 1"), [1])
-
-    def test_what_an_interrupted_initdb_left_is_removed(self) -> None:
-        cluster = make_cluster(self)
-        with (
-            mock.patch.object(pgbinaries, "run", side_effect=KeyboardInterrupt),
-            self.assertRaises(KeyboardInterrupt),
-        ):
-            cluster.start()
-        self.assertFalse((cluster.home / "default").exists())
-        self.assertTrue(list(cluster.home.glob("default.new-*")))
-        self.assertEqual(cluster.start(), ("default",))
-        self.assertFalse(list(cluster.home.glob("default.new-*")))
-
-    def test_data_of_another_major_version_are_refused(self) -> None:
-        cluster = make_cluster(self)
-        (cluster.home / "default").mkdir(parents=True)
-        pgbinaries.give(cluster.home / "default", pgbinaries.server_account(), 0o700)
-        with self.assertRaisesRegex(EmbeddedError, "holds no server"):
-            cluster.start()
-        (cluster.home / "default" / "PG_VERSION").write_text("16\n")
-        with self.assertRaisesRegex(EmbeddedError, "PostgreSQL 16, but 18 is installed"):
-            cluster.start()
-
-    @unittest.skipIf(os.geteuid() == 0, "root may write everywhere")
-    def test_a_folder_of_another_user_is_refused(self) -> None:
-        with self.assertRaisesRegex(EmbeddedError, "belong to user 0"):
-            Cluster(Path("/usr")).status()
-
-    @as_root
-    def test_data_of_another_user_are_refused(self) -> None:
-        cluster = make_cluster(self)
-        (cluster.home / "default").mkdir(parents=True)
-        with self.assertRaisesRegex(EmbeddedError, "belongs to user 0"):
-            cluster.start()
-
-    def test_without_the_wheel_the_error_names_the_variables(self) -> None:
-        with (
-            mock.patch("importlib.util.find_spec", return_value=None),
-            self.assertRaisesRegex(EmbeddedError, "set DATABASE_PRIMARY_URL"),
-        ):
-            make_cluster(self).start()
-
-    def test_stop_status_and_destroy_make_nothing(self) -> None:
-        cluster = make_cluster(self)
-        self.assertEqual(cluster.stop(), ())
-        self.assertFalse(cluster.running("default"))
-        cluster.destroy()
-        self.assertFalse(cluster.folder.parent.joinpath("postgres").exists())
-
-
-class DestroyTests(unittest.TestCase):
-    def test_everything_goes_also_after_a_crash(self) -> None:
-        cluster = make_cluster(self)
-        cluster.start()
-        noted = (cluster.home / "default" / "postmaster.pid").read_text().splitlines()
-        cluster.kill("default")
-        cluster.destroy()
-        self.assertFalse(cluster.folder.exists())
-        self.assertFalse(cluster.sockets.exists())
-        memory = Path("/proc/sysvipc/shm")
-        if memory.exists():
-            used = [line.split()[1] for line in memory.read_text().splitlines()]
-            self.assertNotIn(noted[6].split()[1], used)
-
-    def test_what_is_not_ours_stays(self) -> None:
-        cluster = make_cluster(self)
-        cluster.folder.mkdir()
-        (cluster.folder / "notes").touch()
-        cluster.destroy()
-        self.assertEqual([path.name for path in cluster.folder.iterdir()], ["notes"])
-
-
-@as_root
-class PrivateParentTests(unittest.TestCase):
-    """A clone below a folder that only root may enter, such as /root."""
-
-    def setUp(self) -> None:
-        self.parent = make_folder(self, mode=0o700)
-        self.cluster = make_cluster(self, folder=self.parent / "clone" / "var" / "postgres")
-
-    def test_servers_live_elsewhere_and_no_mode_changes(self) -> None:
-        parents = [self.parent, *self.parent.parents, Path("/var/lib")]
-        before = [path.stat().st_mode for path in parents]
-        self.cluster.start()
-        self.assertEqual([path.stat().st_mode for path in parents], before)
-        self.assertEqual(self.cluster.folder.readlink(), self.cluster.home)
-        self.assertEqual(self.cluster.home.parent, Path("/var/lib"))
-        self.assertEqual(query(self.cluster, "default", "SELECT 1"), [1])
-        self.parent.chmod(0o755)
-        self.assertEqual(self.cluster.start(), ())
-        home = self.cluster.home
-        self.cluster.destroy()
-        self.assertFalse(home.exists())
-        self.assertFalse(self.cluster.folder.is_symlink())
-
-    def test_an_empty_folder_becomes_the_link(self) -> None:
-        self.cluster.folder.mkdir(parents=True)
-        self.cluster._make_home()
-        self.assertTrue(self.cluster.folder.is_symlink())
-
-    def test_a_folder_in_use_is_refused(self) -> None:
-        (self.cluster.folder / "default").mkdir(parents=True)
-        with self.assertRaisesRegex(EmbeddedError, "move it away"):
-            self.cluster.start()
-
-    def test_a_link_that_was_copied_from_another_clone_is_refused(self) -> None:
-        self.cluster._make_home()
-        copy = Cluster(self.parent / "copy")
-        copy.folder.symlink_to(self.cluster.folder.readlink())
-        with self.assertRaisesRegex(EmbeddedError, "remove it"):
-            copy.destroy()
-
-
-class CommandLineTests(unittest.TestCase):
-    def make_initialised_cluster(self, aliases: Sequence[str]) -> Cluster:
-        """With a primary that runs no more; the command would wait for the disk at each step."""
-        cluster = make_cluster(self, aliases)
-        cluster.start("default")
-        cluster.stop()
-        return cluster
-
-    def test_a_life(self) -> None:
-        cluster = self.make_initialised_cluster(embedded.ALIASES)
-        for arguments, code, text in (
-            (["status"], 3, "primary    stopped\n"),
-            (["start", "primary"], 0, "primary    started\n"),
-            (["start", "primary"], 0, "primary    already running\n"),
-            (["status", "primary"], 0, "primary    running, process"),
-            (["start", "shard_9"], 1, "There is no embedded server shard_9"),
-            (["stop"], 0, "primary    stopped\n"),
-            (["destroy"], 0, "Deleted"),
-        ):
-            with self.subTest(arguments=arguments):
-                process = command_line("--folder", str(cluster.folder), *arguments)
-                output, _ = process.communicate()
-                self.assertEqual(process.returncode, code, output)
-                self.assertIn(text, output)
-        self.assertFalse(cluster.folder.exists())
-
-    def test_ctrl_c_later_does_not_reach_the_servers(self) -> None:
-        cluster = self.make_initialised_cluster(("default",))
-        script = f"'{sys.executable}' -m config.embedded --folder '{cluster.folder}' start primary"
-        with subprocess.Popen(
-            ["sh", "-c", f"{script}; sleep 60"],
-            cwd=PROJECT,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        ) as shell:
-            assert shell.stdout
-            self.assertEqual(shell.stdout.readline(), "primary    started\n")
-            os.killpg(shell.pid, signal.SIGINT)
-            self.assertEqual(shell.wait(), -signal.SIGINT)
-        self.assertEqual(query(cluster, "default", "SELECT 1"), [1])
-
-    def test_ctrl_c_during_the_start(self) -> None:
-        cluster = make_cluster(self, ("default",))
-        for delay in (0.4, 0.8):
-            process = command_line(
-                "--folder", str(cluster.folder), "start", "primary", start_new_session=True
-            )
-            time.sleep(delay)
-            os.killpg(process.pid, signal.SIGINT)
-            process.communicate()
-        cluster.start()
-        self.assertEqual(query(cluster, "default", "SELECT 1"), [1])
-
-
-if __name__ == "__main__":
-    unittest.main()

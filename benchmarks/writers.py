@@ -1,7 +1,7 @@
-"""Two writers in a process of their own, one to users that move and one to others. Part of
+"""Two writers, one to users that move and one to others, each in a process of its own. Part of
 benchmarks.moves.
 
-In the mover's process they would wait for its Python too, as no user does.
+In one process they would wait for each other's Python, and for the mover's.
 """
 
 import json
@@ -32,22 +32,17 @@ class Load:
     @contextmanager
     def running(self, moved: Sequence[int], others: Sequence[int]) -> Iterator[None]:
         """Write to users of these slots during the block."""
-        slots = json.dumps([list(moved), list(others)])
-        writers = subprocess.Popen(
-            [sys.executable, "-c", "from benchmarks.writers import main; main()", slots],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert writers.stdout
-        writers.stdout.readline()  # they have begun
+        writers = [_start(slots) for slots in (moved, others)]
+        for writer in writers:
+            assert writer.stdout
+            writer.stdout.readline()  # it has begun
         try:
             yield
         finally:
-            waits, other_waits, errors = json.loads(writers.communicate()[0])
-            self.moved += waits
-            self.others += other_waits
-            self.errors += errors
+            for writer, waits in zip(writers, (self.moved, self.others), strict=True):
+                seconds, errors = json.loads(writer.communicate()[0])
+                waits += seconds
+                self.errors += errors
 
 
 def key_of(slot: int) -> uuid.UUID:
@@ -59,22 +54,27 @@ def main() -> None:
     """Write until the input ends; then print what was seen."""
     django.setup()
     stop = threading.Event()
+    waits: list[float] = []
     errors: list[str] = []
-    waits: list[list[float]] = [[], []]
-    threads = [
-        threading.Thread(target=_write, args=[slots, waits[number], errors, stop])
-        for number, slots in enumerate(json.loads(sys.argv[1]))
-    ]
-    for thread in threads:
-        thread.start()
-    while not all(waits):
+    slots = [int(slot) for slot in sys.argv[1:]]
+    thread = threading.Thread(target=_write, args=[slots, waits, errors, stop])
+    thread.start()
+    while not waits:
         time.sleep(_PAUSE)
     print(flush=True)
     sys.stdin.read()
     stop.set()
-    for thread in threads:
-        thread.join()
-    print(json.dumps([*waits, errors]))
+    thread.join()
+    print(json.dumps([waits, errors]))
+
+
+def _start(slots: Sequence[int]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.writers", *map(str, slots)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 def _write(
@@ -98,3 +98,7 @@ def _write(
         waits.append(time.monotonic() - started)
         stop.wait(_PAUSE)
     connections.close_all()
+
+
+if __name__ == "__main__":
+    main()

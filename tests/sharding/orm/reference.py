@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
+from traceback import clear_frames
 from typing import Any
 
 from django.db import ProgrammingError, connections, models, transaction
@@ -111,6 +112,7 @@ class DifferentialTestCase(TestCase):
         except AcrossShardsRefused as error:
             return error  # before anything was sent
         except Exception as error:
+            _release(error)
             self._roll_back()
             return error
 
@@ -125,3 +127,10 @@ class DifferentialTestCase(TestCase):
         assert example.keys is not None
         keys = [sort_key(row, example.keys, self.profiles) for row in answer]
         return [keys, len(answer) if example.sliced else sorted(answer, key=repr)]
+
+
+def _release(error: BaseException | None) -> None:
+    """Let go of what the error holds: a cursor that is closed after the rollback is not there."""
+    while error is not None:
+        clear_frames(error.__traceback__)
+        error = error.__context__

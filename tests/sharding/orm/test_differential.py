@@ -1,10 +1,11 @@
 """Every queryset over all shards answers as one database with all rows does, or is refused."""
 
+import gc
 from itertools import product
 from typing import Any
 from unittest.mock import patch
 
-from django.db import connections
+from django.db import DataError, connections
 from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 
@@ -217,6 +218,15 @@ class RelatedTests(DifferentialTestCase):
             'list({source}{filters}.prefetch_related({prefetch}).order_by("pk").iterator(7))',
         )
         self.assert_agreement(examples, count=100)
+
+    def test_an_error_in_the_middle_spoils_no_later_answer(self) -> None:
+        """Of the tests above: an open cursor that is closed too late ends the transaction."""
+        broken = 'Prefetch("profile", P.annotate(x=1 / Length("bio") * 0))'
+        error = self._answer(f"list(A.prefetch_related({broken}).iterator(7))", self.reference)
+        self.assertIsInstance(error, DataError)
+        del error
+        gc.collect()
+        self.assert_same_answer(Example("P.count()"))
 
     def test_objects_know_their_shard(self) -> None:
         activities: Any = self.sharded["A"].select_related("profile").order_by("kind", "pk")

@@ -10,7 +10,7 @@ from django.db.backends.utils import CursorWrapper
 from psycopg.errors import SerializationFailure, UniqueViolation
 from psycopg.sql import SQL, Composed, Identifier
 
-from analytics.sync import statements
+from analytics.sync import indexes, statements
 from analytics.sync.arrivals import require_settled, settle, with_owned_slots
 from analytics.sync.described import Source
 from analytics.sync.errors import Overtaken, ReconcileNeeded, SyncFailed, naming, sqlstate
@@ -120,19 +120,19 @@ def sync_ranges(turn: Turn, ranges: Sequence[Range], reconcile: Reconcile | None
 
 
 def sync_pages(
-    turn: Turn, first: int, end: int, reconcile: Reconcile, *, into_empty: bool, by_key: bool
+    turn: Turn, first: int, end: int, reconcile: Reconcile, *, into_empty: bool
 ) -> SyncResult:
     """Copy the rows on the table's pages from `first` to before `end`; delete nothing.
 
     `into_empty` copies straight into the target, and falls back to a merge where a row comes twice:
-    one that moved to a later page while the pages were read. `by_key` sorts them first.
+    one that moved to a later page while the pages were read.
     """
     try:
         with _writing(turn.source, incoming=not into_empty) as there:
             with _reading(turn.source) as (here, source):
                 _require_filenode(here, source, reconcile)
                 into = source.target if into_empty else statements.INCOMING
-                copy = statements.copy_pages(source, first, end, by_key=by_key)
+                copy = statements.copy_pages(source, first, end)
                 rows = _bring(here, there, source, copy, into)
                 turn.claim(here)
             turn.take_over(there, reconcile)
@@ -141,7 +141,7 @@ def sync_pages(
         if not into_empty or sqlstate(error) != UniqueViolation.sqlstate:
             raise
         again = begin(turn.source)
-        return sync_pages(again, first, end, reconcile, into_empty=False, by_key=by_key)
+        return sync_pages(again, first, end, reconcile, into_empty=False)
     _finish(turn)
     return result
 
@@ -221,6 +221,8 @@ def _reading(source: Source) -> Iterator[tuple[CursorWrapper, Source]]:
 def _writing(source: Source, *, incoming: bool = True) -> Iterator[CursorWrapper]:
     """A transaction on analytics, with the temporary table for what comes in."""
     alias = conf.analytics()
+    if incoming and indexes.are_dropped(source):  # a merge finds copies by the key
+        indexes.build(source)
     with naming(alias), transaction.atomic(using=alias), _cursor(alias) as cursor:
         if incoming:
             cursor.execute(statements.create_incoming(source))

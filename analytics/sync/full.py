@@ -120,13 +120,12 @@ def _pages(source: Source, state: Reconcile) -> Generator[Progress, None, Reconc
 
     `state` is what the checkpoint says; returns what it says at the end.
     """
-    by_key = indexes.are_dropped(source)  # any other index wants the order that the rows came in
     first = state["page"]
     while first < (total := _number_of_pages(source)):
         end = first + _PAGES
         turn, after = _go_on(source, state), {**state, "page": end}
         try:
-            result = sync_pages(turn, first, end, after, into_empty=state["empty"], by_key=by_key)
+            result = sync_pages(turn, first, end, after, into_empty=state["empty"])
         except ReconcileNeeded:  # rewritten: its pages are others now
             after = _first_page(source, empty=False)
             mark(turn, after)

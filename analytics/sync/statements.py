@@ -52,10 +52,10 @@ def copy_ranges(source: Source, ranges: Sequence[Range]) -> Composed:
     return _copy_out(source, which)
 
 
-def copy_pages(source: Source, first: int, end: int, *, by_key: bool) -> Composed:
-    """Read the rows on the table's pages from `first` to before `end`, in heap order or sorted."""
+def copy_pages(source: Source, first: int, end: int) -> Composed:
+    """Read the rows on the table's pages from `first` to before `end`."""
     which = SQL("WHERE s.ctid >= {} AND s.ctid < {}").format(_page(first), _page(end))
-    return _copy_out(source, which, order=[_of("s", source.key)] if by_key else [])
+    return _copy_out(source, which)
 
 
 def create_incoming(source: Source) -> Composed:
@@ -162,14 +162,12 @@ def row_hashes(source: Source, *, copies: bool) -> Composed:
     )
 
 
-def _copy_out(source: Source, which: Composed, order: Sequence[Composable] = ()) -> Composed:
+def _copy_out(source: Source, which: Composed) -> Composed:
     columns: list[Composable] = [_of("s", column) for column in source.columns]
     if source.shard_column:
         columns.append(SQL("{}::text").format(Literal(source.alias)))
     if source.slots is not None:
         which += SQL(" AND {}").format(_in_own_slots(source, _of("s", source.key)))
-    if order:
-        which += SQL(" ORDER BY {}").format(_list(order))
     return SQL("COPY (SELECT {} FROM {} s {}) TO STDOUT (FORMAT BINARY)").format(
         _list(columns), source.table, which
     )

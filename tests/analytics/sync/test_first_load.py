@@ -4,17 +4,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
+from uuid import UUID
 
 from django.db import connections
 
-from analytics.sync import Overtaken, Progress, batch, full, indexes, sync_source
+from analytics.sync import Overtaken, Progress, Source, batch, full, indexes, sync_source
 from analytics.sync.batch import begin, replace_log
+from analytics.sync.described import PROFILES
+from analytics.sync.run import sync_key
 from tests.analytics.sync.support import (
     SHARD,
     USER,
     SyncTestCase,
     add_profiles,
     add_users,
+    clear,
     connect,
     copies,
     execute,
@@ -25,12 +29,20 @@ from tests.analytics.sync.support import (
 
 MANY = [key(number) for number in range(1, 1201)]
 MOVED = MANY[600]
+OTHER_SHARD = Source(PROFILES, "shard_2")
 INDEXES = "SELECT indexname FROM pg_indexes WHERE tablename = 'analytics_useranalytics'"
 MOVE_A_ROW = "UPDATE users_user SET password = 'x' WHERE id = %s"  # nothing that is logged
 
 
+def copies_of(user: UUID) -> int:
+    ((number,),) = execute(
+        "analytics", "SELECT count(*) FROM analytics_useranalytics WHERE user_id = %s", [user]
+    )
+    return number
+
+
 class FirstLoadTestCase(SyncTestCase):
-    aliases = ("default", "analytics", "shard_1")
+    aliases = ("default", "analytics", "shard_1", "shard_2")
 
     def setUp(self) -> None:
         super().setUp()
@@ -92,6 +104,28 @@ class CountTests(FirstLoadTestCase):
         for _ in batches:
             pass
         self.assertEqual(self.compared.call_count, 1)
+        self.assertEqualSides()
+
+    def test_a_row_that_came_twice(self) -> None:
+        """Without a key, nothing refuses it."""
+        batches = self.begun()
+        execute("default", MOVE_A_ROW, [MANY[0]])  # from the first page to the last
+        self.assertEqual(self.names(), set())
+        for _ in batches:
+            pass
+        self.assertEqual(self.compared.call_count, 1)
+        self.assertEqualSides()
+        self.assertIndexed()
+
+    def test_a_row_that_came_twice_before_somebody_needs_the_key(self) -> None:
+        batches = self.begun()
+        execute("default", MOVE_A_ROW, [MANY[0]])
+        while copies_of(MANY[0]) < 2:
+            next(batches)
+        sync_key(USER, MANY[0])
+        self.assertEqual(copies_of(MANY[0]), 1)
+        for _ in batches:
+            pass
         self.assertEqualSides()
 
     def test_without_counting_it_is_lost(self) -> None:
@@ -164,7 +198,7 @@ class CountTests(FirstLoadTestCase):
 class IndexTests(FirstLoadTestCase):
     def test_dropped_at_first_and_built_at_last(self) -> None:
         batches = self.begun()
-        self.assertEqual(len(self.names()), 1)
+        self.assertEqual(self.names(), set())
         self.assertTrue(indexes.are_dropped(USER))
         told = [progress.where for progress in batches]
         self.assertIn("building the indexes", told)
@@ -174,7 +208,7 @@ class IndexTests(FirstLoadTestCase):
     def test_of_one_that_stopped_they_are_built_by_the_next(self) -> None:
         batches = self.begun()
         batches.close()  # type: ignore[attr-defined]
-        self.assertEqual(len(self.names()), 1)
+        self.assertEqual(self.names(), set())
         sync()
         self.assertIndexed()
         self.assertEqualSides()
@@ -185,11 +219,51 @@ class IndexTests(FirstLoadTestCase):
         self.assertIndexed()
 
     def test_one_that_somebody_built_meanwhile(self) -> None:
+        for statement in (
+            f"CREATE INDEX {min(self.indexes)} ON analytics_useranalytics (date_joined)",
+            "ALTER TABLE analytics_useranalytics ADD PRIMARY KEY (user_id)",
+        ):
+            with self.subTest(statement):
+                batches = self.begun()
+                execute("analytics", statement)
+                for _ in batches:
+                    pass
+                self.assertIndexed()
+                clear(self.aliases)
+                add_users(MANY)
+
+    def test_whoever_needs_the_key_builds_it(self) -> None:
         batches = self.begun()
-        name = min(self.indexes - self.names())
-        execute("analytics", f"CREATE INDEX {name} ON analytics_useranalytics (date_joined)")
+        execute("default", "UPDATE users_user SET name = 'new' WHERE id = %s", [MANY[-1]])
+        for user in (MANY[0], MANY[-1], key(5000)):
+            sync_key(USER, user)
+        self.assertIndexed()
+        self.assertEqual(copies()[MANY[-1]][1], "new")
         for _ in batches:
             pass
+        self.assertEqualSides()
+
+    def test_so_does_the_sync_of_another_source(self) -> None:
+        """All shards are copied to one table."""
+        add_profiles("shard_1", [owned_key("shard_1")])
+        indexes.drop(SHARD)
+        self.assertTrue(indexes.are_dropped(OTHER_SHARD))
+        self.assertFalse(indexes.are_dropped(USER))
+        add_profiles("shard_2", [owned_key("shard_2")])
+        execute("shard_2", "DELETE FROM users_profilechange")
+        sync(OTHER_SHARD)
+        execute("shard_2", "UPDATE users_profile SET plan = 'pro'")
+        sync(OTHER_SHARD)
+        self.assertFalse(indexes.are_dropped(SHARD))
+        self.assertEqualSides(OTHER_SHARD)
+        sync(SHARD)
+        self.assertEqualSides(SHARD)
+
+    def test_a_table_whose_key_is_referred_to_keeps_them(self) -> None:
+        refers = "CREATE TABLE refers (copy uuid REFERENCES analytics_useranalytics)"
+        execute("analytics", refers)
+        self.addCleanup(execute, "analytics", "DROP TABLE refers")
+        self.begun()
         self.assertIndexed()
 
     def test_few_rows_keep_them(self) -> None:

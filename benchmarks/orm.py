@@ -120,6 +120,7 @@ def count(model: Any, runs: int) -> None:
     shards, shard = counted(model.objects.across_shards()), counted(model.objects.using("shard_1"))
     _print("count() of 3 shards / of one", shards, shard, QUICK * runs, bound=1.6)
     _print_floor("SELECT count(*) FROM users_profile", 40, runs)
+    _print_computing(runs)
 
 
 def distant(model: Any, runs: int) -> None:
@@ -187,6 +188,29 @@ MEASUREMENTS = {
     "bulk_create": bulk_create,
     "iterate": iterate,
 }
+
+
+def _print_computing(runs: int) -> None:
+    """The same over and over inside the servers: what is left without any client, of the cores."""
+    from sharding.orm.scatter import scatter
+
+    statement = (
+        "SELECT sum(c.n) FROM generate_series(1, 100) AS turn,"
+        " LATERAL (SELECT count(*) + 0 * turn AS n FROM users_profile) AS c",
+        None,
+    )
+
+    def compute(shards: int) -> Callable[[], None]:
+        asked = dict.fromkeys(list(_owners())[:shards], statement)
+
+        def run() -> None:
+            scatter(asked)
+
+        return run
+
+    for shards in (2, 3):
+        name = f"    {shards} servers that count on their own / one"
+        _print(name, compute(shards), compute(1), runs, bound=None)
 
 
 def _print_floor(query: str, times: int, runs: int) -> None:

@@ -85,12 +85,12 @@ class Command(BaseCommand):
         self._table(rows)
         for shard in shards:
             self.stdout.write(f"{shard.alias} owns {shard.ranges or 'nothing'}")
+        for problem in dict.fromkeys(problem for shard in shards for problem in shard.problems):
+            self.stdout.write(self.style.WARNING(problem))
         if move := looking.under_way():
             self.stdout.write(f"{move}, started {move.started_at:%Y-%m-%d %H:%M}: {move.state}.")
             if move.problem:
                 self.stdout.write(f"It stopped: {move.problem}")
-        for problem in (problem for shard in shards for problem in shard.problems):
-            self.stdout.write(self.style.WARNING(problem))
 
     def _table(self, rows: Sequence[tuple[str, ...]]) -> None:
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -118,6 +118,14 @@ class CommandTests(MovesTestCase):
         self.servers.kill("shard_2")
         self.assertRegex(self.shards("status"), r"shard_2 +down")
 
+    def test_shards_are_not_down_because_the_primary_is(self) -> None:
+        slot_cache.renew()
+        self.servers.kill("default")
+        found = status.status()
+        self.assertEqual({shard.health for shard in found}, {"ok"})
+        for shard in found:
+            self.assertIn("Database primary cannot be reached", shard.problems[0])
+
     def test_what_a_dead_move_left_is_shown_with_what_removes_it(self) -> None:
         system = value("shard_1", "SELECT system_identifier FROM pg_control_system()")
         for name, statement in (

@@ -11,8 +11,8 @@ from django.db import connections
 
 from sharding import fence, identity, ownership, slot_cache
 from sharding.errors import MoveRefused
-from sharding.models import Move
-from sharding.moves import prechecks, run, servers
+from sharding.models import Identity, Move
+from sharding.moves import prechecks, run, servers, status
 from sharding.moves.record import ENDED
 from tests.outage import pointed_to
 from tests.sharding.moves.support import OWN, SLOTS, MovesTestCase, quiet, user_id
@@ -130,7 +130,10 @@ class PrechecksTests(MovesTestCase):
         address = {**connections["shard_1"].settings_dict}
         self.execute("shard_1", "CREATE DATABASE other")
         with pointed_to({"shard_2": {**address, "NAME": "other"}}):
-            self.assertRefused("shard_2 is not set up yet. Run `manage.py migrate`")
+            text = "shard_2 is not set up yet. Run `manage.py migrate`."
+            self.assertRefused(f"from shard_1 to shard_2:\n{text}")
+            found = status.shard_status("shard_2", slot_cache.current())
+            self.assertEqual((found.health, found.problems), ("wrong", [text]))
         self.execute("shard_1", "DROP DATABASE other WITH (FORCE)")
 
     def test_a_server_that_the_other_cannot_reach(self) -> None:

@@ -136,6 +136,14 @@ class PrechecksTests(MovesTestCase):
             self.assertEqual((found.health, found.problems), ("wrong", [text]))
         self.execute("shard_1", "DROP DATABASE other WITH (FORCE)")
 
+    def test_one_that_could_not_be_told_who_it_is(self) -> None:
+        """It was migrated while the primary was down, and owns nothing yet."""
+        who = Identity.objects.using("shard_2").get()
+        self.addCleanup(who.save, using="shard_2", force_insert=True)
+        self.execute("shard_2", "DELETE FROM sharding_identity")
+        with mock.patch.object(identity, "problem", return_value=""):
+            self.assertRefused("shard_2 is not set up yet. Run `manage.py migrate`")
+
     def test_a_server_that_the_other_cannot_reach(self) -> None:
         nowhere = "host=/nowhere dbname=app user=postgres password=secret"
         with mock.patch.object(prechecks, "replication_address", return_value=nowhere):

@@ -38,7 +38,8 @@ class CommandTests(MovesTestCase):
 
     def test_a_move_and_the_status_before_and_after(self) -> None:
         self.assertIn("shard_1 owns 0-333", self.shards("status"))
-        printed = self.shards("move", "--slots", RANGE, "--to", "shard_2")
+        # One of them is there already.
+        printed = self.shards("move", "--slots", f"{RANGE},400", "--to", "shard_2")
         self.assertIn(f"shard_1 -> shard_2: 4 slots ({RANGE})", printed)
         for state in ("planned", "copying", "verified", "fenced", "switched", "cleaned, 24 rows"):
             self.assertIn(state, printed)
@@ -78,6 +79,7 @@ class CommandTests(MovesTestCase):
             (["move", "--slots", "5", "--to", "shard_9"], "shard_9 is no shard"),
             (["move", "--slots", "5", "--to", "shard_1"], "owns these slots already"),
             (["move", "--resume", "--abort"], "not both"),
+            (["move", "--abort", "--slots", "5"], "about the move that stopped, whole"),
             (["move", "--resume"], "none to go on with"),
             (["rebalance", "--add", "shard_9"], "shard_9 is no shard"),
             (["nothing"], "invalid choice"),
@@ -91,7 +93,7 @@ class CommandTests(MovesTestCase):
 
         with (
             mock.patch.object(copying, "catch_up", stop),
-            self.assertRaises(KeyboardInterrupt),
+            self.assertRaisesRegex(CommandError, "Stopped: .* in the state catching up. Go on"),
         ):
             self.shards("move", "--slots", RANGE, "--to", "shard_2")
         self.assertIn("catching up", self.shards("status"))

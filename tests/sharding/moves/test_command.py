@@ -9,12 +9,13 @@ import psycopg
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from sharding import slot_cache
+from sharding import ownership, slot_cache
 from sharding.models import Move
 from sharding.moves import copying, planning, run, status
 from sharding.moves.planning import Planned
 from sharding.moves.servers import value
-from tests.sharding.moves.support import OWN, SLOTS, MovesTestCase, quiet, user_id
+from tests.outage import pointed_to
+from tests.sharding.moves.support import OWN, SLOTS, MovesTestCase, owners_of, quiet, user_id
 from users.models import Profile, User
 
 RANGE = f"{SLOTS[0]}-{SLOTS[-1]}"
@@ -114,6 +115,17 @@ class CommandTests(MovesTestCase):
             client.execute("SELECT pg_advisory_lock(%s)", [run._LOCK])
             with self.assertRaisesRegex(CommandError, "Another process is moving"):
                 self.shards("move", "--slots", RANGE, "--to", "shard_2")
+        self.assertNothingLeft(owner="shard_1")
+
+    def test_given_up_when_the_target_was_lost(self) -> None:
+        move = self.begin()
+        run._STEPS[Move.State.PLANNED](move, quiet)
+        self.execute("shard_2", "CREATE DATABASE empty")
+        self.addCleanup(self.execute, "shard_2", "DROP DATABASE empty WITH (FORCE)")
+        with pointed_to({"shard_2": {"NAME": "empty"}}):
+            self.assertIn("aborted", self.shards("move", "--abort"))
+        with ownership.changing("shard_2") as cursor:  # which was not lost in truth
+            ownership.release(cursor, SLOTS)
         self.assertNothingLeft(owner="shard_1")
 
     def test_a_shard_that_is_down_is_reported(self) -> None:

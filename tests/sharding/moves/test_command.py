@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from sharding import ownership, slot_cache
 from sharding.models import Move
-from sharding.moves import copying, planning, run, status
+from sharding.moves import checking, copying, planning, run, status
 from sharding.moves.planning import Planned
 from sharding.moves.servers import value
 from tests.outage import pointed_to
@@ -170,6 +170,7 @@ class CommandTests(MovesTestCase):
 
     def test_rows_that_nobody_owns_are_shown(self) -> None:
         self.execute("shard_1", STRAY, user_id(500))
+        self.assertEqual(planning.rows_per_slot(slot_cache.renew())[500], 6)  # of its owner
         text = "shard_1 has 1 rows of slots that it does not own in users_profile"
         self.assertIn(text, self.shards("status"))
         self.assertIn("Repaired", self.shards("check", "--repair"))
@@ -231,6 +232,16 @@ class CommandTests(MovesTestCase):
         self.assertIn("1 accounts have no profile", printed)
         self.assertEqual(self.stored(), sorted([kept, lone, young]))
 
+    def test_a_slot_that_was_given_up_is_not_taken_back(self) -> None:
+        """The map says otherwise, as that of a primary restored from a backup: nobody can tell."""
+        with ownership.changing("shard_1") as cursor:
+            ownership.set_state(cursor, [SLOTS[0]], "moved", move=99)
+        (finding,) = checking._stray_states("shard_1", repair=True)
+        self.assertFalse(finding.repaired)
+        self.assertEqual(owners_of(SLOTS[0]), [])
+        with ownership.changing("shard_1") as cursor:
+            ownership.claim(cursor, [SLOTS[0]])
+
     def test_states_of_a_move_that_is_no_more(self) -> None:
         User.objects.bulk_create([User(id=key, email=f"{key}@example.com") for key in self.keys])
         self.addCleanup(User.objects.all().delete)
@@ -245,7 +256,10 @@ class CommandTests(MovesTestCase):
                 " ON CONFLICT (slot) DO UPDATE SET state = excluded.state, move = excluded.move",
                 state,
             )
+        self.execute("shard_1", "DROP TRIGGER sharding_guard_delete ON users_activity")
         with self.assertRaisesRegex(CommandError, "findings"):
             self.shards("check")
-        self.shards("check", "--repair")
+        printed = self.shards("check", "--repair")
+        self.assertIn("shard_1 did not say what its table of slots says. Repaired.", printed)
+        self.assertIn("shard_1 had not all triggers of the guard. Repaired.", printed)
         self.assertNothingLeft(owner="shard_1")

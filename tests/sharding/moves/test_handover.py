@@ -77,6 +77,9 @@ class HandoverTests(MovesTestCase):
 
         def look(**times: float | None) -> None:
             waits.append([owners_of(slot) for slot in SLOTS])
+            with self.psql("shard_2") as early, self.assertRaises(psycopg.DatabaseError) as caught:
+                early.execute(UPDATE, ["early", KEY])
+            self.assertEqual(caught.exception.sqlstate, "SH001")
             asked = MapSource()
             self.addCleanup(asked.close)
             found = asked._from_shards(None)

@@ -155,9 +155,10 @@ class PrechecksTests(MovesTestCase):
 
     def test_different_migrations(self) -> None:
         statement = "INSERT INTO django_migrations (app, name, applied) VALUES ('x', 'y', now())"
-        self.execute("shard_2", statement)
-        self.addCleanup(self.execute, "shard_2", "DELETE FROM django_migrations WHERE app = 'x'")
-        self.assertRefused("differ in migrations (x.y)", "manage.py migrate")
+        for alias in OWN[1:]:
+            self.execute(alias, statement)
+            self.assertRefused("differ in migrations (x.y)", "manage.py migrate")
+            self.execute(alias, "DELETE FROM django_migrations WHERE app = 'x'")
 
     def test_rows_and_replication_left_over(self) -> None:
         row = (
@@ -187,7 +188,9 @@ class PrechecksTests(MovesTestCase):
         ):
             client.execute("CREATE TABLE busy ()")
             self.assertRefused("have been writing for more than", f"{client.info.backend_pid}")
-            client.rollback()
+            client.execute("PREPARE TRANSACTION 'forgotten'")
+            self.addCleanup(self.execute, "shard_1", "ROLLBACK PREPARED 'forgotten'")
+            self.assertRefused("prepared transaction forgotten", "ROLLBACK PREPARED")
 
     def test_rights(self) -> None:
         own = ("lacks CREATE", "does not own users_activity, users_profile: ALTER TABLE")

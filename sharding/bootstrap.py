@@ -6,9 +6,8 @@ After every `migrate`: sharded tables that are new get their triggers.
 from typing import Any
 
 from django.db import connections, transaction
-from django.db.backends.utils import CursorWrapper
 
-from sharding import conf, fence, ownership, slot_cache
+from sharding import conf, fence, identity, ownership, slot_cache
 from sharding.errors import DatabaseUnavailable, WrongDatabase
 from sharding.models.slots import Cluster, Shard, Slot
 
@@ -48,7 +47,7 @@ def is_filled() -> bool:
 
 def _set_up(alias: str) -> None:
     with ownership.changing(alias) as cursor:
-        fresh = not _knows_itself(cursor)
+        fresh = not identity.knows_itself(cursor)
         slots = _slots_to_claim(alias) if fresh else None
         if slots is not None:
             cluster = Cluster.objects.using(conf.primary()).get()
@@ -84,11 +83,6 @@ def _slots_to_claim(alias: str) -> list[int] | None:
             f"again: it then starts empty."
         )
     return list(slots)
-
-
-def _knows_itself(cursor: CursorWrapper) -> bool:
-    cursor.execute("SELECT EXISTS (SELECT FROM sharding_identity)")
-    return cursor.fetchone() == (True,)
 
 
 def _has(alias: str, table: str) -> bool:

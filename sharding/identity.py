@@ -10,13 +10,14 @@ from contextvars import ContextVar
 from typing import Any
 
 from django.db import connections
+from django.db.backends.utils import CursorWrapper
 from psycopg.errors import UndefinedTable
 
 from sharding import conf, slot_cache
 from sharding.errors import DatabaseUnavailable, InvalidSlotMap, WrongDatabase
 from sharding.slots import SlotMap
 
-__all__ = ["problem", "require", "require_all", "unchecked"]
+__all__ = ["knows_itself", "problem", "require", "require_all", "unchecked"]
 
 _skipped: ContextVar[bool] = ContextVar("skipped", default=False)
 _right: set[tuple[Any, ...]] = set()
@@ -61,6 +62,12 @@ def require_all() -> None:
         with suppress(DatabaseUnavailable):
             connections[alias].ensure_connection()  # which asks
             connections[alias].close()
+
+
+def knows_itself(cursor: CursorWrapper) -> bool:
+    """Say whether `migrate` has told the shard who it is."""
+    cursor.execute("SELECT EXISTS (SELECT FROM sharding_identity)")
+    return cursor.fetchone() == (True,)
 
 
 def problem(alias: str, connection: Any) -> str:

@@ -53,6 +53,8 @@ def _check_shard(alias: str) -> Iterator[CheckMessage]:
         cursor.execute("SELECT to_regclass('sharding_slotowner') IS NOT NULL")
         if cursor.fetchone() != (True,):
             return  # before the first `migrate`
+        if not identity.knows_itself(cursor):
+            return  # that could not ask the primary then: the next one sets it up, or says more
         if conf.checks_identity() and (problem := _identity_problem(alias)):
             yield Error(problem, hint="See docs/resharding.md.", id="sharding.E011")
         if not ownership.guard_agrees(cursor) or fence.missing(cursor):

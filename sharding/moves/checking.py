@@ -139,6 +139,7 @@ def _delete(alias: str, table: Table, copies: list[tuple[int, tuple[Any, ...]]])
     where = SQL(" AND ").join(SQL("{} = %s").format(Identifier(column)) for column in table.pk)
     statement = SQL("DELETE FROM {} WHERE {}").format(table.sql, where)
     with ownership.changing(alias) as cursor:
+        ownership.require(cursor, slots, [("", None)])  # no move brings them here meanwhile
         ownership.set_state(cursor, slots, State.MOVED, move=_NO_MOVE)
         fence.replace(cursor, ownership.summary(ownership.read(cursor)))
         cleaning.allow_cleaning(cursor, _NO_MOVE)

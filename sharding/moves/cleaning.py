@@ -54,6 +54,8 @@ def undo(move: Move, report: Report) -> None:
         ownership.claim(cursor, move.slots)
     handover.unsubscribe(move)
     drop_replication(move)
+    if not value(move.target, "SELECT to_regclass('sharding_slotowner')"):
+        return  # an empty server in place of one that was lost; `migrate` waits for us to end
     delete_rows(move.target, move.slots, move.pk, report)
     _release(move.target, move, State.IMPORTING)
 

@@ -29,7 +29,7 @@ from sharding.moves.servers import (
 from sharding.slot_sql import in_slots
 from sharding.tables import tables
 
-__all__ = ["Progress", "Report", "announce", "catch_up", "copy", "drained", "require_healthy"]
+__all__ = ["Progress", "Report", "announce", "catch_up", "copy", "drained"]
 
 State = SlotOwner.State
 
@@ -298,6 +298,7 @@ def _has_applied(move: Move, lsn: str) -> bool:
     if not found:
         raise MoveOvertaken(
             f"The replication slot of {move} is gone from {move.source}: somebody ended the move, "
-            f"or dropped it. See `manage.py shards status`; the move can be aborted."
+            f"or dropped it. See `manage.py shards status`; before its point of no return the move "
+            f"can be aborted."
         )
     return bool(found[0][0])

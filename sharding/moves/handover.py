@@ -94,13 +94,13 @@ def receive_rest(move: Move, report: Report) -> None:
 
     What slipped in after a fence that expired arrives here too.
     """
-    name = record.name(move)
-    if not value(move.target, "SELECT true FROM pg_subscription WHERE subname = %s", [name]):
-        verify(move, report)  # dropped by hand; it may have been complete
-        return
-    execute(move.target, SQL("ALTER SUBSCRIPTION {} ENABLE").format(Identifier(name)))
     report(Progress("waiting for the last writers"))
     _wait_for_writers(move, timeout=_FOREVER)
+    if not _replicates(move):
+        verify(move, report)  # it may have been complete
+        return
+    subscription = Identifier(record.name(move))
+    execute(move.target, SQL("ALTER SUBSCRIPTION {} ENABLE").format(subscription))
     report(Progress("waiting for the last changes"))
     drained(move, timeout=_FOREVER)
 
@@ -163,6 +163,14 @@ def _wait_for_writers(move: Move, *, timeout: float) -> None:
                 f"Transactions that write on {move.source} did not end in {timeout:g} s (processes "
                 f"{', '.join(still)}; see pg_stat_activity, or pg_prepared_xacts for None)."
             ) from error
+
+
+def _replicates(move: Move) -> bool:
+    """Say whether the target can still receive anything: neither end was dropped, nor given up."""
+    name = [record.name(move)]
+    slot = "SELECT invalidation_reason IS NULL FROM pg_replication_slots WHERE slot_name = %s"
+    subscription = "SELECT true FROM pg_subscription WHERE subname = %s"
+    return bool(value(move.target, subscription, name) and value(move.source, slot, name))
 
 
 def _has_no_worker(move: Move) -> bool:

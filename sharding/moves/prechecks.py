@@ -83,7 +83,10 @@ def _is_itself(source: str, target: str, slots: Collection[int]) -> Problems:
         try:
             if found := identity.problem(alias, connections[alias].connection):
                 yield found
+                continue
             with connections[alias].cursor() as cursor:
+                if not identity.knows_itself(cursor):
+                    yield f"{alias} is not set up yet. Run `manage.py migrate`."
                 if not ownership.guard_agrees(cursor):
                     yield f"The guard of {alias} is not as its slots say. Run `manage.py migrate`."
         except (DatabaseError, WrongDatabase) as error:

@@ -7,7 +7,7 @@ from django.db import DatabaseError, connections
 from django.db.migrations.loader import MigrationLoader
 
 from sharding import conf, identity, slot_cache
-from sharding.errors import ShardingError
+from sharding.errors import DatabaseUnavailable, ShardingError
 from sharding.models.moves import Move
 from sharding.moves import leftovers, record
 from sharding.moves.servers import rows, value
@@ -53,9 +53,13 @@ def shard_status(alias: str, slot_map: SlotMap) -> ShardStatus:
     found = ShardStatus(alias, len(owned), _ranges(owned))
     try:
         _look(found)
-    except (DatabaseError, ShardingError) as error:
-        found.health = "down" if isinstance(error, DatabaseError) else "wrong"
+    except DatabaseUnavailable as error:
+        # The shard itself may be well: only the primary knows of moves.
+        found.health = "down" if error.alias == alias else found.health
         found.problems.append(str(error))
+    except (DatabaseError, ShardingError) as error:
+        found.health = "wrong"
+        found.problems = found.problems or [str(error)]  # the first is the cause
     return found
 
 

@@ -12,14 +12,15 @@ from django.core.checks import CheckMessage, run_checks
 from django.core.management import call_command
 from django.db import connection, connections, models
 from django.db.backends.postgresql.base import DatabaseWrapper as PlainWrapper
+from django.db.models import F
 from django.db.models.functions import Lower
 from django.test import SimpleTestCase, TestCase, override_settings
 from django.test.utils import CaptureQueriesContext, isolate_apps
 
-from sharding import fence, identity
+from sharding import fence, identity, slot_cache
 from sharding.checks import check_models, check_settings, check_stored_slot_map
 from sharding.errors import WrongDatabase
-from sharding.models import Shard, ShardedManager, ShardedModel
+from sharding.models import Cluster, Shard, ShardedManager, ShardedModel, Slot
 from sharding.router import DatabaseRouter
 from sharding.shard_checks import check_shards
 from tests.outage import disconnect, pointed_to, scratch_databases
@@ -486,6 +487,15 @@ class ShardChecksTests(SimpleTestCase):
         self.addCleanup(hand_over, [5], "shard_2", "shard_1")
         hand_over([5], "shard_1", "shard_2")
         self.assertIn("older than the last move", check_shards(databases=["shard_1"])[0].msg)
+
+    def test_a_map_that_is_out_of_date_is_no_reason(self) -> None:
+        with self.settings(SHARDING_MAP_LIFETIME=1000):
+            slot_cache.renew()
+            for source, target in (("shard_1", "shard_2"), ("shard_2", "shard_1")):
+                hand_over([5], source, target)
+                Slot.objects.filter(slot=5).update(shard=target)
+                Cluster.objects.update(map_version=F("map_version") + 1)
+                self.assertFound()
 
     def test_e012_the_guard(self) -> None:
         with connections["shard_1"].cursor() as cursor:

@@ -110,6 +110,7 @@ class GuardTests(SimpleTestCase):
             self.psql.execute(f"SET sharding.cleaning_move = '{move}'")
             self.assertRefused("DELETE FROM users_profile WHERE user_id = %s", OTHER)
         self.psql.execute("SET sharding.cleaning_move = '7'")
+        self.assertRefused("DELETE FROM users_profile WHERE user_id = %s", OWN)
         deleted = self.psql.execute("DELETE FROM users_profile WHERE user_id = %s", [OTHER])
         self.assertEqual(deleted.rowcount, 1)
         log = self.psql.execute("SELECT user_id FROM users_profilechange").fetchall()
@@ -173,9 +174,11 @@ class GuardTests(SimpleTestCase):
             self.assertFalse(ownership.guard_agrees(cursor))
             self.assertEqual(fence.missing(cursor), [])
             with transaction.atomic(HERE):
-                cursor.execute("DROP TRIGGER sharding_guard_delete ON users_activity")
-                self.assertEqual(fence.missing(cursor), ["users_activity"])
-                self.assertEqual(fence.install(cursor), ["users_activity"])
+                for change in ("DROP TRIGGER {} ON {}", "ALTER TABLE {1} DISABLE TRIGGER {0}"):
+                    cursor.execute(change.format("sharding_guard_delete", "users_activity"))
+                    self.assertEqual(fence.missing(cursor), ["users_activity"])
+                    self.assertEqual(fence.install(cursor), ["users_activity"])
+                    self.assertEqual(fence.missing(cursor), [])
                 transaction.set_rollback(True, using=HERE)
 
 

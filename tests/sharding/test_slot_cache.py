@@ -160,6 +160,9 @@ class CurrentTests(SimpleTestCase):
             self.assertIs(slot_cache.current(), first)  # the same version
             self.change(0, "shard_2")
             self.assertEqual(get_shard_for_user_id(UUID(int=0)), "shard_2")
+            Slot.objects.filter(slot=0).update(shard="shard_1")
+            Cluster.objects.update(map_version=1)  # as of a primary that was restored
+            self.assertEqual(get_shard_for_user_id(UUID(int=0)), "shard_1")
 
     def test_asked_outside_the_callers_transaction(self) -> None:
         with override_settings(SHARDING_MAP_LIFETIME=0), transaction.atomic():

@@ -68,9 +68,9 @@ class Command(migrate.Command):
         return self._done, ""
 
     def _migrate(self, alias: str, options: dict[str, Any]) -> None:
-        if not options["skip_checks"]:
-            self.check(tags=[Tags.database], databases=[alias])
         with identity.unchecked():  # it is this command that sets a shard up
+            if not options["skip_checks"]:
+                self.check(tags=[Tags.database], databases=[alias])
             super().handle(**{**options, "database": alias})
 
     def migration_progress_callback(

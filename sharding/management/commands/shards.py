@@ -85,12 +85,12 @@ class Command(BaseCommand):
         self._table(rows)
         for shard in shards:
             self.stdout.write(f"{shard.alias} owns {shard.ranges or 'nothing'}")
+        for problem in dict.fromkeys(problem for shard in shards for problem in shard.problems):
+            self.stdout.write(self.style.WARNING(problem))
         if move := looking.under_way():
             self.stdout.write(f"{move}, started {move.started_at:%Y-%m-%d %H:%M}: {move.state}.")
             if move.problem:
                 self.stdout.write(f"It stopped: {move.problem}")
-        for problem in (problem for shard in shards for problem in shard.problems):
-            self.stdout.write(self.style.WARNING(problem))
 
     def _table(self, rows: Sequence[tuple[str, ...]]) -> None:
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -102,12 +102,15 @@ class Command(BaseCommand):
         if options["resume"] and options["abort"]:
             raise CommandError("Say --resume or --abort, not both.")
         if options["resume"] or options["abort"]:
+            if options["slots"] or options["to"]:
+                raise CommandError("--resume and --abort are about the move that stopped, whole.")
             self._go_on(options)
             return
         if not options["slots"] or not options["to"]:
             raise CommandError("Say which slots and where to: --slots 300-333 --to shard_4.")
         owners = slot_cache.renew().owners
-        sources = sorted({owners[slot] for slot in options["slots"]})
+        # Without those that are there already, as after a first try; of nothing else it is refused.
+        sources = sorted({owners[slot] for slot in options["slots"]} - {options["to"]})
         self._run(
             [
                 Planned(
@@ -116,7 +119,7 @@ class Command(BaseCommand):
                     tuple(s for s in options["slots"] if owners[s] == source),
                     0,
                 )
-                for source in sources
+                for source in sources or [options["to"]]
             ],
             options,
         )
@@ -160,11 +163,11 @@ class Command(BaseCommand):
             with _Bar(self.stdout.write, hidden=options["no_progress"]) as bar:
                 function(move, bar.report)
         except (KeyboardInterrupt, SystemExit):
-            self.stderr.write(
+            # An exit code of 0 would say that the slots are where they should be.
+            raise CommandError(
                 f"Stopped: {move} is in the state {move.state}. Go on with `manage.py shards move "
                 f"--resume`, or give it up with --abort."
-            )
-            raise
+            ) from None
         self.stdout.write(self.style.SUCCESS(f"{move}: {move.state}, {move.rows:,} rows."))
 
     def _check(self, options: dict[str, Any]) -> None:

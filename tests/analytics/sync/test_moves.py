@@ -10,7 +10,7 @@ from analytics.sync.errors import Overtaken
 from analytics.sync.turn import Turn
 from sharding import slot_cache
 from sharding.models import Move
-from sharding.moves import run
+from sharding.moves import handover, run
 from tests.analytics.sync.support import clear, copies, execute, in_thread, sync
 from tests.sharding.moves.support import SLOTS, MovesTestCase, quiet, user_id
 from users.models import Profile
@@ -65,6 +65,16 @@ class SyncThroughMovesTests(MovesTestCase):
             sync(source)
         self.assertEqual(self.copied()[KEY], ("shard_2", "pro"))
         self.assertNotIn(user_id(SLOTS[1], 0), copies(THERE))
+
+    def test_a_sync_behind_the_fence_of_a_move_that_is_given_up(self) -> None:
+        Profile.objects.filter(user_id=KEY).update(plan="pro")
+        move = self.begin()
+        self.step(move, "fenced")
+        handover.hold(move)
+        sync(HERE)
+        run.abort(move, quiet)
+        sync(HERE)
+        self.assertEqual(self.copied()[KEY], ("shard_1", "pro"))
 
     def test_a_change_after_the_move_and_a_delete(self) -> None:
         self.move()

@@ -77,6 +77,9 @@ class HandoverTests(MovesTestCase):
 
         def look(**times: float | None) -> None:
             waits.append([owners_of(slot) for slot in SLOTS])
+            with self.psql("shard_2") as early, self.assertRaises(psycopg.DatabaseError) as caught:
+                early.execute(UPDATE, ["early", KEY])
+            self.assertEqual(caught.exception.sqlstate, "SH001")
             asked = MapSource()
             self.addCleanup(asked.close)
             found = asked._from_shards(None)
@@ -161,6 +164,46 @@ class HandoverTests(MovesTestCase):
         self.assertEqual((self.bio(KEY), self.bio(OTHER)), ("late", "slipped in"))
         self.assertWhole()
         self.assertNothingLeft(owner="shard_2")
+
+    def lose(self, move: Move) -> None:
+        """Let the source give the move's replication slot up, as one that kept too much."""
+        name = record.name(move)
+        self.execute("shard_1", "ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'")
+        self.execute("shard_1", "SELECT pg_reload_conf()")
+        lost = f"SELECT invalidation_reason FROM pg_replication_slots WHERE slot_name = '{name}'"
+        while not servers.value("shard_1", lost):
+            self.execute("shard_1", "SELECT pg_logical_emit_message(false, '', '')")
+            self.execute("shard_1", "SELECT pg_switch_wal()")
+            self.execute("shard_1", "CHECKPOINT")
+        self.execute("shard_1", "ALTER SYSTEM RESET max_slot_wal_keep_size")
+        self.execute("shard_1", "SELECT pg_reload_conf()")
+
+    def execute(self, alias: str, statement: str) -> None:
+        with psycopg.connect(self.servers.url(alias), autocommit=True) as client:
+            client.execute(statement)
+
+    def test_a_replication_slot_that_was_given_up(self) -> None:
+        move = self.begin()
+        self.step(move, "catching up")
+        self.execute("shard_2", f"ALTER SUBSCRIPTION {record.name(move)} DISABLE")
+        self.lose(move)
+        with self.assertRaisesRegex(MoveFailed, "was given up by shard_1.*Abort the move"):
+            run.run(move, quiet)
+        run.abort(run.resume(), quiet)
+        self.assertWhole()
+        self.assertNothingLeft(owner="shard_1")
+
+    def test_one_that_was_given_up_or_dropped_after_the_point_of_no_return(self) -> None:
+        for lose in (self.lose, cleaning.drop_replication):
+            with self.subTest(lose):
+                move = self.begin()
+                self.step(move, "moved")
+                self.execute("shard_2", f"ALTER SUBSCRIPTION {record.name(move)} DISABLE")
+                lose(move)
+                run.run(run.resume(), quiet)
+                self.assertWhole()
+                self.assertNothingLeft(owner="shard_2")
+                run.run(run.begin("shard_2", "shard_1", SLOTS), quiet)
 
     def test_old_rows_stay_for_a_transaction_from_before_the_switch(self) -> None:
         move = self.begin()

@@ -1,12 +1,14 @@
 """A move from its beginning to its end, given up on its way, and done again from every state."""
 
+from unittest import mock
+
 from django.db import connections
 from django.db.models import Sum
 
 from sharding import slot_cache
 from sharding.errors import MoveOvertaken, MoveRefused, SlotMoved
-from sharding.models import Move
-from sharding.moves import prechecks, record, run
+from sharding.models import Move, Slot
+from sharding.moves import cleaning, prechecks, record, run
 from sharding.moves.copying import Progress
 from sharding.moves.servers import execute, value
 from tests.sharding.moves.soak import rounds
@@ -33,7 +35,10 @@ class MoveTests(MovesTestCase):
                 for slot in SLOTS:
                     self.assertLessEqual(len(owners_of(slot)), 1)
 
-        move = self.move(report=look)
+        # Rows on several pages, which are cleaned one by one.
+        Profile.objects.across_shards().update(bio="x" * 1500)
+        with mock.patch.object(cleaning, "_PAGES", 1):
+            move = self.move(report=look)
         self.assertEqual(seen, [*BEFORE, *AFTER])
         self.assertEqual((move.state, move.rows), ("cleaned", 24))
         self.assertWhole()
@@ -125,6 +130,18 @@ class MoveTests(MovesTestCase):
             cursor.execute("TRUNCATE users_profile CASCADE")
         run.abort(move, quiet)
         self.assertWhole()
+
+    def test_a_map_that_somebody_changed_meanwhile(self) -> None:
+        move = self.begin()
+        self.step(move, "moved")
+        changed = Slot.objects.filter(slot=SLOTS[0])
+        changed.update(shard="shard_3")
+        with self.assertRaisesMessage(MoveOvertaken, "Somebody changed it by hand"):
+            run.run(move, quiet)
+        changed.update(shard="shard_1")
+        run.run(run.resume(), quiet)
+        self.assertWhole()
+        self.assertNothingLeft(owner="shard_2")
 
     def test_only_one_at_a_time(self) -> None:
         move = self.begin()

@@ -1,13 +1,15 @@
 """Which slots a rebalance moves."""
 
 from random import Random
-from unittest import TestCase
+from unittest import TestCase, mock
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sharding.moves import planning
 from sharding.moves.planning import Planned, even_out
 from sharding.slots import SlotMap
+from sharding.tables import tables
 
 THREE = SlotMap.even(["shard_1", "shard_2", "shard_3"])
 FOUR = ["shard_1", "shard_2", "shard_3", "shard_4"]
@@ -53,6 +55,16 @@ class EvenOutTests(TestCase):
         planned = even_out(THREE, dict.fromkeys(range(1000), 10), FOUR[:2])
         self.assertEqual(after(THREE, planned).aliases, {"shard_1", "shard_2"})
         self.assertEqual(len(planned), 2)
+
+    def test_a_large_table_is_counted_by_a_sample(self) -> None:
+        with (
+            mock.patch.object(planning, "value", return_value=20_000_000),
+            mock.patch.object(planning, "rows") as rows,
+        ):
+            planning._count("shard_1", tables()[0])
+        query = rows.call_args.args[1].as_string()
+        self.assertIn("count(*) * 20.0", query)
+        self.assertIn("TABLESAMPLE SYSTEM (5.0)", query)
 
     @settings(max_examples=50, deadline=None)
     @given(

@@ -11,8 +11,8 @@ from django.db import connections
 
 from sharding import fence, identity, ownership, slot_cache
 from sharding.errors import MoveRefused
-from sharding.models import Move
-from sharding.moves import prechecks, run, servers
+from sharding.models import Identity, Move
+from sharding.moves import prechecks, run, servers, status
 from sharding.moves.record import ENDED
 from tests.outage import pointed_to
 from tests.sharding.moves.support import OWN, SLOTS, MovesTestCase, quiet, user_id
@@ -130,8 +130,19 @@ class PrechecksTests(MovesTestCase):
         address = {**connections["shard_1"].settings_dict}
         self.execute("shard_1", "CREATE DATABASE other")
         with pointed_to({"shard_2": {**address, "NAME": "other"}}):
-            self.assertRefused("shard_2 is not set up yet. Run `manage.py migrate`")
+            text = "shard_2 is not set up yet. Run `manage.py migrate`."
+            self.assertRefused(f"from shard_1 to shard_2:\n{text}")
+            found = status.shard_status("shard_2", slot_cache.current())
+            self.assertEqual((found.health, found.problems), ("wrong", [text]))
         self.execute("shard_1", "DROP DATABASE other WITH (FORCE)")
+
+    def test_one_that_could_not_be_told_who_it_is(self) -> None:
+        """It was migrated while the primary was down, and owns nothing yet."""
+        who = Identity.objects.using("shard_2").get()
+        self.addCleanup(who.save, using="shard_2", force_insert=True)
+        self.execute("shard_2", "DELETE FROM sharding_identity")
+        with mock.patch.object(identity, "problem", return_value=""):
+            self.assertRefused("shard_2 is not set up yet. Run `manage.py migrate`")
 
     def test_a_server_that_the_other_cannot_reach(self) -> None:
         nowhere = "host=/nowhere dbname=app user=postgres password=secret"
@@ -144,9 +155,10 @@ class PrechecksTests(MovesTestCase):
 
     def test_different_migrations(self) -> None:
         statement = "INSERT INTO django_migrations (app, name, applied) VALUES ('x', 'y', now())"
-        self.execute("shard_2", statement)
-        self.addCleanup(self.execute, "shard_2", "DELETE FROM django_migrations WHERE app = 'x'")
-        self.assertRefused("differ in migrations (x.y)", "manage.py migrate")
+        for alias in OWN[1:]:
+            self.execute(alias, statement)
+            self.assertRefused("differ in migrations (x.y)", "manage.py migrate")
+            self.execute(alias, "DELETE FROM django_migrations WHERE app = 'x'")
 
     def test_rows_and_replication_left_over(self) -> None:
         row = (
@@ -176,7 +188,9 @@ class PrechecksTests(MovesTestCase):
         ):
             client.execute("CREATE TABLE busy ()")
             self.assertRefused("have been writing for more than", f"{client.info.backend_pid}")
-            client.rollback()
+            client.execute("PREPARE TRANSACTION 'forgotten'")
+            self.addCleanup(self.execute, "shard_1", "ROLLBACK PREPARED 'forgotten'")
+            self.assertRefused("prepared transaction forgotten", "ROLLBACK PREPARED")
 
     def test_rights(self) -> None:
         own = ("lacks CREATE", "does not own users_activity, users_profile: ALTER TABLE")

@@ -7,11 +7,11 @@ import psycopg
 
 from sharding.errors import MoveFailed
 from sharding.models import Move
-from sharding.moves import run, verifying
+from sharding.moves import copying, run, verifying
 from sharding.moves.servers import value
 from tests.sharding.moves.support import SLOTS, MovesTestCase, quiet, user_id
 from tests.support import wait_until
-from users.models import Profile
+from users.models import Activity, Profile
 
 KEY = user_id(SLOTS[0])
 EXTRA = (
@@ -39,15 +39,17 @@ class VerifyingTests(MovesTestCase):
         self.assertNothingLeft(owner="shard_1")
 
     def test_a_lasting_difference_is_named_and_nothing_is_switched(self) -> None:
-        for statement, named in (
-            (f"UPDATE users_profile SET bio = 'other' WHERE user_id = '{KEY}'", KEY),
-            (f"DELETE FROM users_profile WHERE user_id = '{KEY}'", KEY),
-            (EXTRA, user_id(SLOTS[0], 77)),
+        other = Activity.objects.filter(profile=KEY).first()
+        assert other
+        for statement, table, named in (
+            (f"UPDATE users_profile SET bio = 'other' WHERE user_id = '{KEY}'", "profile", KEY),
+            (f"DELETE FROM users_activity WHERE id = '{other.pk}'", "activity", other.pk),
+            (EXTRA, "profile", user_id(SLOTS[0], 77)),
         ):
             with self.subTest(statement), mock.patch.object(verifying, "_LOOKS_AT_ROWS", 2):
                 move = self.copied()
                 self.tamper(statement)
-                text = rf"1 rows of users_profile in the slots \[{SLOTS[0]}\] differ.*{named}"
+                text = rf"1 rows of users_{table} in the slots \[{SLOTS[0]}\] differ.*{named}"
                 with self.assertRaisesRegex(MoveFailed, text):
                     run.run(move, quiet)
                 move.refresh_from_db()
@@ -74,6 +76,18 @@ class VerifyingTests(MovesTestCase):
         with mock.patch.object(verifying, "_hashes", hashes):
             self.assertEqual(self.move().rows, 24)
         self.assertEqual(looks, [True] * 3)  # slot by slot: two tables, and one of them again
+
+    def test_changes_that_the_target_cannot_apply(self) -> None:
+        move = self.copied()
+        self.tamper("ALTER TABLE users_profile ADD CONSTRAINT never CHECK (bio <> 'never')")
+        self.addCleanup(self.tamper, "ALTER TABLE users_profile DROP CONSTRAINT never")
+        Profile.objects.filter(user_id=KEY).update(bio="never")
+        with (
+            mock.patch.object(copying, "_ERRORS", 1),
+            self.assertRaisesRegex(MoveFailed, "shard_2 fails again and again to apply"),
+        ):
+            run.run(move, quiet)
+        self.assertGivenUp(move)
 
     def test_an_update_that_found_no_row(self) -> None:
         move = self.copied()

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from decimal import Decimal
 from textwrap import dedent
 from typing import Any
@@ -12,11 +13,21 @@ from django.db.models.functions import Now
 from django.test.utils import isolate_apps
 from psycopg.sql import SQL
 
-from analytics.sync import Source, SyncResult, verify
+from analytics.sync import Source, SyncResult, sync_key, verify
+from analytics.sync.batch import begin
 from analytics.sync.described import PROFILES, USERS, Synced
 from sharding.change_log import Change, ShardChange, change_triggers
 from sharding.models import ShardedModel
-from tests.analytics.sync.support import SyncTestCase, execute, owned_key, sync
+from tests.analytics.sync.support import (
+    USER,
+    SyncTestCase,
+    add_users,
+    copies,
+    execute,
+    key,
+    owned_key,
+    sync,
+)
 
 NAMES = {
     "Change": Change,
@@ -84,6 +95,28 @@ class DocumentedTests(DescribedTestCase):
             stored,
             [(ids[0], "shard_1", Decimal("2.50")), (ids[2], "shard_1", Decimal("1.00"))],
         )
+
+
+class OtherColumnsTests(SyncTestCase):
+    """A column that is copied from now on: no row that is there since before is in the log."""
+
+    aliases = ("default", "analytics")
+
+    def setUp(self) -> None:
+        super().setUp()
+        fewer = {name: name for name in USERS.columns if name != "last_login"}
+        add_users([key(1), key(2)])
+        execute("default", "UPDATE users_user SET last_login = now()")
+        sync(Source(replace(USERS, columns=fewer), "default"))
+        self.assertEqual([copy[-1] for copy in copies().values()], [None, None])
+
+    def test_everything_is_compared(self) -> None:
+        self.assertEqual(begin(USER).disagreement, "other columns are copied than before")
+        self.assertHeals()
+
+    def test_also_after_one_user_was_copied(self) -> None:
+        sync_key(USER, key(1))
+        self.assertHeals()
 
 
 class Column(models.TextField):

@@ -149,11 +149,12 @@ class UnusualTypesTests(DescribedTestCase):
             mood = Column("mood")
             flags = Column("bit(4)")
             price = Column("money")
+            notes = Column("json")
 
             class Meta:
                 app_label = "users"
                 triggers = change_triggers(
-                    "users_thingchange", key="user_id", columns=["mood", "flags", "price"]
+                    "users_thingchange", key="user_id", columns=["mood", "flags", "price", "notes"]
                 )
 
         class ThingAnalytics(models.Model):  # noqa: DJ008
@@ -161,6 +162,7 @@ class UnusualTypesTests(DescribedTestCase):
             mood = Column("mood")
             flags = Column("bit(4)")
             price = Column("money")
+            notes = Column("json")
             synced_at = models.DateTimeField(db_default=Now())
 
             class Meta:
@@ -168,17 +170,17 @@ class UnusualTypesTests(DescribedTestCase):
 
         self.make("default", ThingChange, Thing)
         self.make("analytics", ThingAnalytics)
-        columns = {name: name for name in ("mood", "flags", "price")}
+        columns = {name: name for name in ("mood", "flags", "price", "notes")}
         things = Source(Synced("things", Thing, ThingChange, ThingAnalytics, columns), "default")
         ids = [owned_key("shard_1", number) for number in range(3)]
         execute(
             "default",
-            "INSERT INTO users_thing SELECT id, 'glad', B'0101', 12.5"
+            "INSERT INTO users_thing SELECT id, 'glad', B'0101', 12.5, '{}'"
             " FROM unnest(%s::uuid[]) AS id",
             [ids],
         )
         self.assertSynced(things, SyncResult(upserted=3, unchanged=3))
-        for change in ("mood = 'sad'", "flags = B'1111'", "price = 3"):
+        for change in ("mood = 'sad'", "flags = B'1111'", "price = 3", "notes = '[1]'"):
             with self.subTest(change):
                 execute("default", f"UPDATE users_thing SET {change} WHERE user_id = %s", [ids[0]])
                 self.assertEqual(list(differing(things)), [ids[0]])

@@ -10,7 +10,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from analytics.models import SyncRun, UserAnalytics
-from analytics.sync import full
+from analytics.sync import full, sync_user
 from analytics.sync.batch import begin
 from analytics.sync.lock import LOCK
 from tests.analytics.sync.steps import at
@@ -24,6 +24,7 @@ from tests.analytics.sync.support import (
     connect,
     copies,
     execute,
+    in_thread,
     key,
     logged,
     owned_key,
@@ -141,6 +142,17 @@ class RunTests(SyncTestCase):
             other.execute("SELECT pg_advisory_lock(%s)", [LOCK])
             self.assertEqual(run(), "Another sync is running; this one has nothing to do.\n")
         self.assertEqual(copies(), {})
+
+    def test_one_that_was_overtaken_is_not_done(self) -> None:
+        """By the sync of one user, which waits for no lock and leaves the log's other entries."""
+        run()
+        execute("default", "UPDATE users_user SET name = 'new'")
+        meanwhile = at(("before", "claim"), lambda: in_thread(lambda: sync_user(key(1))))
+        with meanwhile, self.assertRaisesRegex(CommandError, "Not synced: users,"):
+            run()
+        self.assertNotEqual(copies()[key(2)][1], "new")
+        run()
+        self.assertEqualSides()
 
     def test_it_lets_go_of_the_lock(self) -> None:
         run()

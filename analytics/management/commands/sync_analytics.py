@@ -132,9 +132,7 @@ class Command(BaseCommand):
             try:
                 with sync.recorded(mode, source) as run:
                     work(source, run)
-            except sync.Overtaken as error:
-                self.stdout.write(str(error))
-            except _FAILURES as error:
+            except (sync.Overtaken, *_FAILURES) as error:
                 failed.append(source.name)
                 self._complain(source, error)
         return failed

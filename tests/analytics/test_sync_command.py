@@ -219,11 +219,17 @@ class LookTests(SyncTestCase):
         self.assertRegex(run("--dry-run"), r"users +would copy 2 changes\n")
         with self.settings(SYNC_LOG_LIMIT=1):
             self.assertRegex(run("--dry-run"), r"users +would compare everything: the log has pass")
+            self.assertIn("will compare everything: the log has passed", run("--status"))
         execute("analytics", "UPDATE analytics_synccheckpoint SET token = NULL")
         self.assertRegex(run("--dry-run"), r"users +would compare everything: nothing was synced")
         self.assertIn("will compare everything: nothing was synced yet", run("--status"))
         self.assertEqual(len(logged()), 2)
         self.assertNotEqual(copies()[key(1)][1], "new")
+
+    def test_a_log_that_says_truncated(self) -> None:
+        execute("default", "TRUNCATE users_user CASCADE")
+        self.assertRegex(run("--dry-run"), r"users +would compare everything: the table was trunc")
+        self.assertIn("will compare everything: the table was truncated", run("--status"))
 
     def test_looking_writes_nothing(self) -> None:
         clear(self.aliases)

@@ -151,11 +151,14 @@ def _keys(log: str, key: str, rows: SQL) -> Composed:
 
 
 def _changed(log: str, key: str, columns: Sequence[str]) -> Composed:
-    """Log the keys of the rows that differ; a changed key counts as one row gone, one come."""
+    """Log the keys of the rows that differ; a changed key counts as one row gone, one come.
+
+    Byte by byte: some types have no equality (json), and in some what is equal is not the same.
+    """
     return SQL(
         "INSERT INTO {log} (user_id) SELECT coalesce(n.{key}, o.{key})"
         " FROM old_rows o FULL JOIN new_rows n ON n.{key} = o.{key}"
-        " WHERE ROW({old}) IS DISTINCT FROM ROW({new});"
+        " WHERE record_image_ne(ROW({old}), ROW({new}));"
     ).format(
         log=Identifier(log),
         key=Identifier(key),

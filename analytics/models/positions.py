@@ -44,6 +44,8 @@ class SyncCheckpoint(models.Model):
     token = models.UUIDField(null=True)
     # Not NULL from the beginning of a reconcile to its end: {"page": 0, "filenode": 0}
     reconcile = models.JSONField(null=True)
+    # What was copied to what by then. Rows that are there since before a column are not in the log.
+    columns = models.TextField(db_default="")
     # Names of those that a first load builds at its end: see analytics.sync.indexes.
     dropped_indexes = models.JSONField(null=True)
 

@@ -89,6 +89,12 @@ class Source:
         return [self.target_key, *(_column(self.synced.target, name) for name in names)]
 
     @cached_property
+    def pairs(self) -> str:
+        """Which column is copied to which, as a text to compare."""
+        pairs = zip(self.columns, self.target_columns, strict=True)
+        return ", ".join(f"{here.as_string()} to {there.as_string()}" for here, there in pairs)
+
+    @cached_property
     def as_text(self) -> list[bool]:
         """Which of the columns, in their order, are compared as text."""
         model = self.synced.source

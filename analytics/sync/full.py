@@ -5,6 +5,7 @@ far the reconcile is, so that one that was stopped goes on from there:
 
     {"step": "compare"}                         nothing copied yet, or all pages are
     {"step": "compare", "run": "5e1f"}          the same, compared by this run
+    {"step": "compare", "why": "…"}             nothing copied yet, for a reason that is told
     {"step": "pages", "page": 400, "filenode": 16385, "empty": true}
 """
 

@@ -4,7 +4,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from uuid import UUID
 
-from django.conf import settings
 from django.db import connections
 from psycopg.sql import SQL
 
@@ -16,7 +15,7 @@ from analytics.sync.errors import Overtaken, ReconcileNeeded, SyncFailed, naming
 from analytics.sync.full import batches_of, reconcile
 from analytics.sync.result import Progress, SyncResult
 from analytics.sync.statements import Range
-from analytics.sync.status import status
+from analytics.sync.status import log_limit, past_limit, status
 from sharding import conf, get_shard_for_user_id
 
 __all__ = ["BATCH", "plan", "sources_of", "sync_key", "sync_source", "sync_user", "verify"]
@@ -36,8 +35,7 @@ def sync_source(
     _require_primary_server(source)
     why = begin(source).disagreement or ("asked for" if full else "")
     if _log_is_too_long(source):
-        where = f"the log has passed its limit of {_log_limit():,} entries: emptying it"
-        yield Progress(SyncResult(), where, news=True)
+        yield Progress(SyncResult(), f"{past_limit()}: emptying it", news=True)
         replace_log(begin(source))
         why = "the log was emptied"
     if why:
@@ -58,8 +56,6 @@ def sync_source(
 def plan(source: Source) -> str:
     """Say what `sync_source` would do, after the word "would"; do nothing."""
     _require_primary_server(source)
-    if _log_is_too_long(source):
-        return f"compare everything: the log has passed its limit of {_log_limit():,} entries"
     found = status(source)
     if found.trouble:
         return f"compare everything: {found.trouble}"
@@ -122,12 +118,8 @@ def _require_primary_server(source: Source) -> None:
             )
 
 
-def _log_limit() -> int:
-    return getattr(settings, "SYNC_LOG_LIMIT", 1_000_000)
-
-
 def _log_is_too_long(source: Source) -> bool:
-    limit = _log_limit()
+    limit = log_limit()
     query = SQL("SELECT count(*) FROM (SELECT FROM {} LIMIT %s) AS entries").format(source.log)
     with naming(source.alias), connections[source.alias].cursor() as cursor:
         cursor.execute(query, [limit + 1])

@@ -77,7 +77,7 @@ def merge(source: Source) -> Composed:
         "INSERT INTO {target} AS old ({columns}) SELECT {columns} FROM {incoming}"
         " ON CONFLICT ({key}) DO UPDATE"
         " SET ({values}, synced_at) = ROW({new}, statement_timestamp())"
-        " WHERE ROW({old}) IS DISTINCT FROM ROW({new})"
+        " WHERE record_image_ne(ROW({old}), ROW({new}))"
     ).format(
         target=source.target,
         columns=_list([key, *values]),

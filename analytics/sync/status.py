@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from django.conf import settings
 from django.db import connections
 from psycopg.sql import SQL
 
@@ -12,7 +13,7 @@ from analytics.sync.described import Source
 from analytics.sync.errors import naming
 from sharding import conf
 
-__all__ = ["SourceStatus", "lag", "last_runs", "measure", "status"]
+__all__ = ["SourceStatus", "lag", "last_runs", "log_limit", "measure", "past_limit", "status"]
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,9 @@ def lag(source: Source) -> timedelta:
 def status(source: Source) -> SourceStatus:
     """Look at one source, and write nothing. Raises SyncFailed, DatabaseUnavailable."""
     turn = look(source)
+    found = measure(source)
     checkpoint = str(turn.token) if turn.token else ""
-    return replace(measure(source), checkpoint=checkpoint, trouble=turn.disagreement)
+    return replace(found, checkpoint=checkpoint, trouble=turn.disagreement or found.trouble)
 
 
 def measure(source: Source) -> SourceStatus:
@@ -50,11 +52,26 @@ def measure(source: Source) -> SourceStatus:
 
     Analytics, which may be down, is not asked.
     """
-    query = SQL("SELECT count(*), pg_total_relation_size(%s::regclass) FROM {}").format(source.log)
+    query = SQL(
+        "SELECT count(*), count(*) - count(user_id), pg_total_relation_size(%s::regclass) FROM {}"
+    ).format(source.log)
     with naming(source.alias), connections[source.alias].cursor() as cursor:
         cursor.execute(query, [source.log.as_string()])
-        entries, size = cursor.fetchone()
-    return SourceStatus(source.name, entries, size, lag(source))
+        entries, truncated, size = cursor.fetchone()
+    trouble = "the table was truncated" if truncated else ""
+    if entries > log_limit():
+        trouble = past_limit()
+    return SourceStatus(source.name, entries, size, lag(source), trouble=trouble)
+
+
+def log_limit() -> int:
+    """Return how many entries a log may have before a run empties it instead."""
+    return getattr(settings, "SYNC_LOG_LIMIT", 1_000_000)
+
+
+def past_limit() -> str:
+    """Say what that is, where it is the reason."""
+    return f"the log has passed its limit of {log_limit():,} entries"
 
 
 def last_runs(number: int = 5) -> list[SyncRun]:

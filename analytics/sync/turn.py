@@ -48,6 +48,8 @@ class Turn:
         if self.token is None or self.applied is None:
             return "nothing was synced yet"
         if self.reconcile is not None:
+            if why := self.reconcile.get("why"):
+                return why
             page = self.reconcile.get("page")
             where = f" at page {page} of the table" if page else ""
             return f"the last reconcile was interrupted{where}"
@@ -83,7 +85,8 @@ class Turn:
         state: Any = Jsonb(reconcile) if reconcile is not None else None
         if self.token is None:
             there.execute(_INSERT_CHECKPOINT, [self.source.name])
-        there.execute(_TAKE_OVER, [self.new, state, self.source.name, self.token])
+        values = [self.new, state, self.source.pairs]
+        there.execute(_TAKE_OVER, [*values, self.source.name, self.token])
         self._require_row(there)
 
     def finish(self, here: CursorWrapper, entries: Sequence[int]) -> None:
@@ -105,7 +108,9 @@ class Turn:
 def read_checkpoint(there: CursorWrapper, source: Source) -> tuple[Token, dict[str, Any] | None]:
     """Return the token of analytics, and how far a reconcile is that is not complete."""
     there.execute(_SELECT_CHECKPOINT, [source.name])
-    token, reconcile = there.fetchone() or (None, None)
+    token, reconcile, columns = there.fetchone() or (None, None, "")
+    if token is not None and columns != source.pairs:
+        return token, {"step": "compare", "why": "other columns are copied than before"}
     # Django's connections hand JSON out as text.
     return token, json.loads(reconcile) if reconcile else None
 
@@ -125,13 +130,15 @@ def _sql(model: type[SyncCheckpoint | SyncPosition], text: str) -> Composed:
     return SQL(text).format(table=Identifier(model._meta.db_table))
 
 
-_SELECT_CHECKPOINT = _sql(SyncCheckpoint, "SELECT token, reconcile FROM {table} WHERE source = %s")
+_SELECT_CHECKPOINT = _sql(
+    SyncCheckpoint, "SELECT token, reconcile, columns FROM {table} WHERE source = %s"
+)
 _INSERT_CHECKPOINT = _sql(
     SyncCheckpoint, "INSERT INTO {table} (source) VALUES (%s) ON CONFLICT DO NOTHING"
 )
 _TAKE_OVER = _sql(
     SyncCheckpoint,
-    "UPDATE {table} SET token = %s, reconcile = %s"
+    "UPDATE {table} SET token = %s, reconcile = %s, columns = %s"
     " WHERE source = %s AND token IS NOT DISTINCT FROM %s",
 )
 _FORGET = _sql(SyncCheckpoint, "UPDATE {table} SET token = %s WHERE source = %s")

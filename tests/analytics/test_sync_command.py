@@ -10,7 +10,8 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from analytics.models import SyncRun, UserAnalytics
-from analytics.sync import full
+from analytics.sync import Overtaken, full, sources, sync_user
+from analytics.sync import run as run_module
 from analytics.sync.batch import begin
 from analytics.sync.lock import LOCK
 from tests.analytics.sync.steps import at
@@ -24,6 +25,7 @@ from tests.analytics.sync.support import (
     connect,
     copies,
     execute,
+    in_thread,
     key,
     logged,
     owned_key,
@@ -142,6 +144,22 @@ class RunTests(SyncTestCase):
             self.assertEqual(run(), "Another sync is running; this one has nothing to do.\n")
         self.assertEqual(copies(), {})
 
+    def test_one_that_is_overtaken_begins_again(self) -> None:
+        """By the sync of one user, which waits for no lock and leaves the log's other entries."""
+        run()
+        execute("default", "UPDATE users_user SET name = 'new'")
+        with at(("before", "claim"), lambda: in_thread(lambda: sync_user(key(1)))):
+            run()
+        self.assertEqual(copies()[key(2)][1], "new")
+        self.assertEqualSides()
+
+    def test_one_that_is_overtaken_always_is_not_done(self) -> None:
+        overtaken = mock.patch.object(run_module, "sync_log", side_effect=Overtaken("too busy"))
+        run()
+        with overtaken as tried, self.assertRaisesRegex(CommandError, "Not synced: users,"):
+            run()
+        self.assertEqual(tried.call_count, 5 * len(sources()))
+
     def test_it_lets_go_of_the_lock(self) -> None:
         run()
         with connect("analytics") as other:
@@ -207,11 +225,17 @@ class LookTests(SyncTestCase):
         self.assertRegex(run("--dry-run"), r"users +would copy 2 changes\n")
         with self.settings(SYNC_LOG_LIMIT=1):
             self.assertRegex(run("--dry-run"), r"users +would compare everything: the log has pass")
+            self.assertIn("will compare everything: the log has passed", run("--status"))
         execute("analytics", "UPDATE analytics_synccheckpoint SET token = NULL")
         self.assertRegex(run("--dry-run"), r"users +would compare everything: nothing was synced")
         self.assertIn("will compare everything: nothing was synced yet", run("--status"))
         self.assertEqual(len(logged()), 2)
         self.assertNotEqual(copies()[key(1)][1], "new")
+
+    def test_a_log_that_says_truncated(self) -> None:
+        execute("default", "TRUNCATE users_user CASCADE")
+        self.assertRegex(run("--dry-run"), r"users +would compare everything: the table was trunc")
+        self.assertIn("will compare everything: the table was truncated", run("--status"))
 
     def test_looking_writes_nothing(self) -> None:
         clear(self.aliases)

@@ -19,6 +19,7 @@ from sharding.errors import DatabaseUnavailable, InvalidShardKey
 _FAILURES = (sync.SyncFailed, DatabaseUnavailable)
 _SHOWN = 20  # ids of a bucket, and buckets of a source
 _RUNS = 10
+_ATTEMPTS = 5
 _INTERRUPTED = "Interrupted; what was copied stays, and the next run goes on from there."
 
 
@@ -109,7 +110,7 @@ class Command(BaseCommand):
 
         def copy(source: sync.Source, run: sync.Run) -> None:
             nonlocal total
-            for progress in self._shown(source, full=full):
+            for progress in self._persistent(source, full=full):
                 run.add(progress.result)
                 total += progress.result
 
@@ -132,9 +133,7 @@ class Command(BaseCommand):
             try:
                 with sync.recorded(mode, source) as run:
                     work(source, run)
-            except sync.Overtaken as error:
-                self.stdout.write(str(error))
-            except _FAILURES as error:
+            except (sync.Overtaken, *_FAILURES) as error:
                 failed.append(source.name)
                 self._complain(source, error)
         return failed
@@ -143,6 +142,17 @@ class Command(BaseCommand):
         if (text := str(error)) not in self.said:  # analytics fails every source alike
             self.said.add(text)
             self.stderr.write(self.style.ERROR(f"{source.name}: {text}"))
+
+    def _persistent(self, source: sync.Source, *, full: bool) -> Any:
+        """Sync a source; once more where another process came in between: for one user, say."""
+        for left in reversed(range(_ATTEMPTS)):
+            try:
+                yield from self._shown(source, full=full)
+            except sync.Overtaken:
+                if not left:
+                    raise
+            else:
+                return
 
     def _shown(self, source: sync.Source, *, full: bool) -> Any:
         """Sync a source, and show how far it is."""

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from decimal import Decimal
 from textwrap import dedent
 from typing import Any
@@ -12,11 +13,21 @@ from django.db.models.functions import Now
 from django.test.utils import isolate_apps
 from psycopg.sql import SQL
 
-from analytics.sync import Source, SyncResult, verify
+from analytics.sync import Source, SyncResult, sync_key, verify
+from analytics.sync.batch import begin
 from analytics.sync.described import PROFILES, USERS, Synced
 from sharding.change_log import Change, ShardChange, change_triggers
 from sharding.models import ShardedModel
-from tests.analytics.sync.support import SyncTestCase, execute, owned_key, sync
+from tests.analytics.sync.support import (
+    USER,
+    SyncTestCase,
+    add_users,
+    copies,
+    execute,
+    key,
+    owned_key,
+    sync,
+)
 
 NAMES = {
     "Change": Change,
@@ -86,6 +97,28 @@ class DocumentedTests(DescribedTestCase):
         )
 
 
+class OtherColumnsTests(SyncTestCase):
+    """A column that is copied from now on: no row that is there since before is in the log."""
+
+    aliases = ("default", "analytics")
+
+    def setUp(self) -> None:
+        super().setUp()
+        fewer = {name: name for name in USERS.columns if name != "last_login"}
+        add_users([key(1), key(2)])
+        execute("default", "UPDATE users_user SET last_login = now()")
+        sync(Source(replace(USERS, columns=fewer), "default"))
+        self.assertEqual([copy[-1] for copy in copies().values()], [None, None])
+
+    def test_everything_is_compared(self) -> None:
+        self.assertEqual(begin(USER).disagreement, "other columns are copied than before")
+        self.assertHeals()
+
+    def test_also_after_one_user_was_copied(self) -> None:
+        sync_key(USER, key(1))
+        self.assertHeals()
+
+
 class Column(models.TextField):
     """A column of any type of the server's."""
 
@@ -116,11 +149,12 @@ class UnusualTypesTests(DescribedTestCase):
             mood = Column("mood")
             flags = Column("bit(4)")
             price = Column("money")
+            notes = Column("json")
 
             class Meta:
                 app_label = "users"
                 triggers = change_triggers(
-                    "users_thingchange", key="user_id", columns=["mood", "flags", "price"]
+                    "users_thingchange", key="user_id", columns=["mood", "flags", "price", "notes"]
                 )
 
         class ThingAnalytics(models.Model):  # noqa: DJ008
@@ -128,6 +162,7 @@ class UnusualTypesTests(DescribedTestCase):
             mood = Column("mood")
             flags = Column("bit(4)")
             price = Column("money")
+            notes = Column("json")
             synced_at = models.DateTimeField(db_default=Now())
 
             class Meta:
@@ -135,17 +170,17 @@ class UnusualTypesTests(DescribedTestCase):
 
         self.make("default", ThingChange, Thing)
         self.make("analytics", ThingAnalytics)
-        columns = {name: name for name in ("mood", "flags", "price")}
+        columns = {name: name for name in ("mood", "flags", "price", "notes")}
         things = Source(Synced("things", Thing, ThingChange, ThingAnalytics, columns), "default")
         ids = [owned_key("shard_1", number) for number in range(3)]
         execute(
             "default",
-            "INSERT INTO users_thing SELECT id, 'glad', B'0101', 12.5"
+            "INSERT INTO users_thing SELECT id, 'glad', B'0101', 12.5, '{}'"
             " FROM unnest(%s::uuid[]) AS id",
             [ids],
         )
         self.assertSynced(things, SyncResult(upserted=3, unchanged=3))
-        for change in ("mood = 'sad'", "flags = B'1111'", "price = 3"):
+        for change in ("mood = 'sad'", "flags = B'1111'", "price = 3", "notes = '[1]'"):
             with self.subTest(change):
                 execute("default", f"UPDATE users_thing SET {change} WHERE user_id = %s", [ids[0]])
                 self.assertEqual(list(differing(things)), [ids[0]])

@@ -1,5 +1,6 @@
 """How far the copies are, on both sides: see analytics.sync.turn for what the tokens mean."""
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
 from sharding.models import LocalManager
@@ -24,9 +25,13 @@ class SyncPosition(models.Model):
 
 
 class SyncArrival(models.Model):
-    """Beside the rows of a shard that took slots over: whose they were. See sync.arrivals."""
+    """Beside the rows of a shard that took slots over: which, and whose they were.
+
+    See analytics.sync.arrivals.
+    """
 
     shard = models.CharField(primary_key=True, max_length=63)
+    slots = ArrayField(models.PositiveSmallIntegerField(), default=list)
 
     objects = LocalManager(primary=False)
 

@@ -2,51 +2,42 @@
 
 Only a shard that owns a slot speaks for its rows: a batch reads, in one snapshot with the rows,
 which slots those are, and leaves the copies of all others alone. The shard that takes slots over
-logs all their rows, so whatever the former owner had not synced arrives. Before its next batch it
-makes one of the former owner fail that read when the slots were still there.
+notes that, while writers wait. Before its next batch the sync makes one of the former owner fail
+that was begun when the slots were still there; and logs all rows and all copies in these slots, so
+that whatever the former owner had not synced arrives, deletions too.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from django.db import connections
+from django.db import connections, transaction
 from django.db.backends.utils import CursorWrapper
 from django.dispatch import receiver
-from psycopg.sql import SQL
 
-from analytics.models import SyncArrival
+from analytics.sync import statements
 from analytics.sync.described import SYNCED, Source
 from analytics.sync.errors import Overtaken, naming
+from analytics.sync.piping import pipe
+from sharding import conf
 from sharding.signals import slots_arrived
-from sharding.slot_sql import in_slots, slot_of
 
-__all__ = ["log_arrived", "owning", "require_settled", "settle", "with_owned_slots"]
+__all__ = ["note_arrived", "owning", "require_settled", "settle", "with_owned_slots"]
 
 _OWNED = "SELECT slot FROM sharding_slotowner WHERE state IN ('owned', 'fenced')"
 _ARRIVALS = "SELECT shard FROM analytics_syncarrival"
+_TAKE_ARRIVAL = "DELETE FROM analytics_syncarrival WHERE shard = %s RETURNING slots"
 
 
 @receiver(slots_arrived)
-def log_arrived(
-    sender: object,
-    alias: str,
-    source: str,
-    slots: frozenset[int],
-    cursor: CursorWrapper,
-    **kwargs: Any,
+def note_arrived(
+    sender: object, source: str, slots: frozenset[int], cursor: CursorWrapper, **kwargs: Any
 ) -> None:
-    """Log every row that came, in the transaction that makes them this shard's."""
-    for synced in SYNCED:
-        if synced.shard_field:
-            here = Source(synced, alias)
-            cursor.execute(
-                SQL("INSERT INTO {} (user_id) SELECT {} FROM {} WHERE {}").format(
-                    here.log, here.key, here.table, in_slots(slot_of(here.key), slots)
-                )
-            )
+    """Note which slots came, in the transaction that makes them this shard's."""
     cursor.execute(
-        "INSERT INTO analytics_syncarrival (shard) VALUES (%s) ON CONFLICT DO NOTHING", [source]
+        "INSERT INTO analytics_syncarrival AS known (shard, slots) VALUES (%s, %s)"
+        " ON CONFLICT (shard) DO UPDATE SET slots = known.slots || excluded.slots",
+        [source, sorted(slots)],
     )
 
 
@@ -65,17 +56,38 @@ def owning(source: Source) -> Source:
 
 
 def settle(source: Source, overtake: Callable[[Source], object]) -> None:
-    """Call `overtake` for every source that lost slots to this one, and then forget about them."""
+    """Call `overtake` for every source that lost slots to this one, and log what is in them."""
     if not source.shard_column:
         return
-    with naming(source.alias), connections[source.alias].cursor() as cursor:
-        cursor.execute(_ARRIVALS)
-        former = [shard for (shard,) in cursor.fetchall()]
-    for shard in former:
+    for shard in _arrivals(source):
         for synced in SYNCED:
             if synced.shard_field:
                 overtake(Source(synced, shard))
-        SyncArrival.objects.using(source.alias).filter(shard=shard).delete()
+        _log_arrived(source.alias, shard)
+
+
+def _arrivals(source: Source) -> list[str]:
+    with naming(source.alias), connections[source.alias].cursor() as cursor:
+        cursor.execute(_ARRIVALS)
+        return [shard for (shard,) in cursor.fetchall()]
+
+
+def _log_arrived(alias: str, shard: str) -> None:
+    analytics = conf.analytics()
+    with (
+        naming(alias),
+        transaction.atomic(using=alias),
+        connections[alias].cursor() as here,
+        naming(analytics),
+        connections[analytics].cursor() as there,
+    ):
+        # All that are noted by now; what comes later is noted anew.
+        here.execute(_TAKE_ARRIVAL, [shard])
+        slots = {slot for (each,) in here.fetchall() for slot in each}
+        for source in (Source(synced, alias) for synced in SYNCED if synced.shard_field):
+            keys = statements.copy_out_keys(source, slots)
+            pipe(there, here, out=keys, into=statements.copy_to_log(source))
+            here.execute(statements.log_rows(source, slots))
 
 
 def require_settled(cursor: CursorWrapper, source: Source) -> None:

@@ -258,7 +258,7 @@ def _bring(
     copy: Composed,
     table: Identifier = statements.INCOMING,
 ) -> int:
-    return pipe(here, there, source, out=copy, into=statements.copy_to(table, source))
+    return pipe(here, there, out=copy, into=statements.copy_to(table, source))
 
 
 def _merge_keys(there: CursorWrapper, source: Source, keys: set[UUID]) -> SyncResult:

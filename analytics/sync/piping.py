@@ -1,17 +1,14 @@
-"""A COPY from the source piped into a COPY to analytics: binary, and without a look at the rows."""
+"""A COPY from one server piped into a COPY to another: binary, and without a look at the rows."""
 
 from collections.abc import Generator, Iterator
 from contextlib import closing
 
-from django.db import connections
 from django.db.backends.utils import CursorWrapper
 from psycopg import Copy, pq
 from psycopg.errors import error_from_result
 from psycopg.sql import Composed
 
-from analytics.sync.described import Source
 from analytics.sync.errors import naming
-from sharding import conf
 
 __all__ = ["pipe"]
 
@@ -20,25 +17,23 @@ Buffer = bytes | bytearray | memoryview
 _BLOCK = 65_536  # bytes that are written at once: row by row, writing takes longer than reading
 
 
-def pipe(
-    here: CursorWrapper, there: CursorWrapper, source: Source, *, out: Composed, into: Composed
-) -> int:
-    """Copy what `out` answers at the source `into` analytics; return the number of rows."""
+def pipe(reading: CursorWrapper, writing: CursorWrapper, *, out: Composed, into: Composed) -> int:
+    """Copy what `out` answers on one side `into` the other; return the number of rows."""
     # Each side's errors under its own name, although one runs inside the other.
     with (
-        closing(_blocks(here, source, out)) as blocks,
-        naming(conf.analytics()),
-        there.copy(into) as incoming,
+        closing(_blocks(reading, out)) as blocks,
+        naming(writing.db.alias),
+        writing.copy(into) as incoming,
     ):
         for block in blocks:
             incoming.write(block)
-    return there.rowcount
+    return writing.rowcount
 
 
-def _blocks(here: CursorWrapper, source: Source, out: Composed) -> Generator[bytearray]:
+def _blocks(reading: CursorWrapper, out: Composed) -> Generator[bytearray]:
     block = bytearray()
-    with naming(source.alias), here.copy(out) as outgoing:
-        for row in _rows(outgoing, connections[source.alias].connection.pgconn):
+    with naming(reading.db.alias), reading.copy(out) as outgoing:
+        for row in _rows(outgoing, reading.db.connection.pgconn):
             block += row
             if len(block) >= _BLOCK:
                 yield block

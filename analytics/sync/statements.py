@@ -13,15 +13,18 @@ __all__ = [
     "any_copies",
     "bucket_hashes",
     "copy_keys",
+    "copy_out_keys",
     "copy_pages",
     "copy_ranges",
     "copy_to",
+    "copy_to_log",
     "count_copies",
     "count_rows",
     "create_incoming",
     "delete_keys",
     "delete_ranges",
     "lock_source",
+    "log_rows",
     "merge",
     "row_hashes",
 ]
@@ -101,6 +104,33 @@ def delete_ranges(source: Source) -> Composed:
     return SQL(
         "DELETE FROM {} t USING unnest(%s::uuid[], %s::uuid[]) AS r(low, high) WHERE {} AND {}"
     ).format(source.target, _within("t", source.target_key), _did_not_come(source))
+
+
+def copy_out_keys(source: Source, slots: Iterable[int]) -> Composed:
+    """Read the keys of all copies in these slots, whichever shard they name."""
+    return SQL("COPY (SELECT {key} FROM {target} WHERE {which}) TO STDOUT (FORMAT BINARY)").format(
+        key=source.target_key,
+        target=source.target,
+        which=in_slots(slot_of(source.target_key), slots),
+    )
+
+
+def copy_to_log(source: Source) -> Composed:
+    """Log the keys that `copy_out_keys` gave."""
+    return SQL("COPY {} (user_id) FROM STDIN (FORMAT BINARY)").format(source.log)
+
+
+def log_rows(source: Source, slots: Iterable[int]) -> Composed:
+    """Log the rows in these slots that the log does not name yet."""
+    return SQL(
+        "INSERT INTO {log} (user_id) SELECT {key} FROM {table} t"
+        " WHERE {which} AND NOT EXISTS (SELECT FROM {log} WHERE user_id = {key})"
+    ).format(
+        log=source.log,
+        key=_of("t", source.key),
+        table=source.table,
+        which=in_slots(slot_of(_of("t", source.key)), slots),
+    )
 
 
 def any_copies(source: Source) -> Composed:

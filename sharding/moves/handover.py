@@ -132,7 +132,6 @@ def take_over(move: Move) -> None:
     with ownership.changing(move.target) as cursor:
         if State.OWNED in _require_target(cursor, move):
             return
-        # First, because it takes a while, and writers wait for the end of this.
         slots_arrived.send(
             Move, alias=move.target, source=move.source, slots=frozenset(move.slots), cursor=cursor
         )

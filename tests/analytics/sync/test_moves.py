@@ -11,7 +11,7 @@ from analytics.sync.turn import Turn
 from sharding import slot_cache
 from sharding.models import Move
 from sharding.moves import handover, run
-from tests.analytics.sync.support import clear, copies, execute, in_thread, sync
+from tests.analytics.sync.support import clear, copies, execute, in_thread, logged, rows, sync
 from tests.sharding.moves.support import SLOTS, MovesTestCase, quiet, user_id
 from users.models import Profile
 
@@ -60,11 +60,22 @@ class SyncThroughMovesTests(MovesTestCase):
         Profile.objects.filter(user_id=KEY).update(plan="pro")
         Profile.objects.filter(user_id=user_id(SLOTS[1])).delete()
         self.keys.remove(user_id(SLOTS[1]))
+        execute("shard_2", "DELETE FROM users_profilechange")
         self.move()
+        self.assertEqual(logged(THERE), [], "writers waited for more than they had to")
         for source in (HERE, THERE):
             sync(source)
         self.assertEqual(self.copied()[KEY], ("shard_2", "pro"))
-        self.assertNotIn(user_id(SLOTS[1], 0), copies(THERE))
+        self.assertAllCopied()
+
+    def test_two_moves_between_two_syncs(self) -> None:
+        for slots in (SLOTS[:1], SLOTS[1:]):
+            Profile.objects.filter(user_id=user_id(slots[0])).delete()
+            self.keys.remove(user_id(slots[0]))
+            self.move(slots)
+        sync(THERE)
+        self.assertAllCopied()
+        self.assertEqual(sorted(copies(THERE)), sorted(rows(THERE)))
 
     def test_a_sync_behind_the_fence_of_a_move_that_is_given_up(self) -> None:
         Profile.objects.filter(user_id=KEY).update(plan="pro")

@@ -10,7 +10,7 @@ from psycopg.sql import SQL
 from analytics.sync import SyncFailed, piping
 from analytics.sync.piping import pipe
 from sharding.errors import DatabaseUnavailable
-from tests.analytics.sync.support import USER, SyncTestCase, connect, execute
+from tests.analytics.sync.support import SyncTestCase, connect, execute
 
 INTO = SQL("COPY piped FROM STDIN (FORMAT BINARY)").format()
 COPY = "COPY (SELECT {} FROM generate_series(1, {}) n) TO STDOUT (FORMAT BINARY)"
@@ -32,7 +32,7 @@ class PipeTests(SyncTestCase):
     def pipe(self, out: str) -> int:
         with transaction.atomic(), transaction.atomic(using="analytics"):
             here, there = (connections[alias].cursor() for alias in ("default", "analytics"))
-            return pipe(here, there, USER, out=SQL(out).format(), into=INTO)
+            return pipe(here, there, out=SQL(out).format(), into=INTO)
 
     def stored(self) -> tuple[Any, ...]:
         return execute("analytics", "SELECT count(*), coalesce(sum(n + length(x)), 0) FROM piped")[

@@ -20,6 +20,7 @@ from sharding.models.moves import Move
 from sharding.models.owned import SlotOwner
 from sharding.moves import record
 from sharding.moves.servers import (
+    execute,
     one_lifetime,
     replication_address,
     rows,
@@ -86,6 +87,11 @@ def copy(move: Move, report: Report) -> None:
         return states == {"r"}
 
     wait_for(ready, "the rows to be copied", timeout=_COPY_TIMEOUT, pause=_COPY_PAUSE)
+    # From here on, what a crash of the target takes from it is sent again.
+    execute(
+        move.target,
+        SQL("ALTER SUBSCRIPTION {} SET (synchronous_commit = off)").format(Identifier(name)),
+    )
 
 
 def catch_up(move: Move, report: Report) -> None:
@@ -213,9 +219,11 @@ def _create_slot(move: Move) -> None:
 
 def _create_subscription(move: Move) -> None:
     name = Identifier(record.name(move))
+    # PostgreSQL drops a table's own slot on the source as soon as its copy is complete: if that is
+    # not on the target's disk by then, and a crash takes it back, nothing can go on.
     statement = SQL(
-        "CREATE SUBSCRIPTION {name} CONNECTION {address} PUBLICATION {name} WITH"
-        " (create_slot = false, slot_name = {slot}, copy_data = true, binary = true)"
+        "CREATE SUBSCRIPTION {name} CONNECTION {address} PUBLICATION {name} WITH (create_slot ="
+        " false, slot_name = {slot}, copy_data = true, binary = true, synchronous_commit = on)"
     ).format(
         name=name,
         address=Literal(replication_address(move.source)),

@@ -105,6 +105,19 @@ class MoveTests(MovesTestCase):
                 self.assertNothingLeft(owner="shard_2")
                 run.run(run.begin("shard_2", "shard_1", SLOTS), quiet)
 
+    def test_what_was_copied_is_on_disk_before_the_source_forgets_it(self) -> None:
+        """A table's own slot there is dropped at once; a crash of the target must not need it."""
+        waits = set()
+
+        def look(progress: Progress) -> None:
+            waiting = value("shard_2", "SELECT subsynccommit FROM pg_subscription")
+            waits.add((progress.text, waiting))
+
+        self.move(report=look)
+        self.assertIn(("copying", "on"), waits)
+        self.assertIn(("catching up", "off"), waits)
+        self.assertNotIn(("catching up", "on"), waits)
+
     def test_changes_during_the_copy_arrive(self) -> None:
         key = user_id(11)
 

@@ -15,7 +15,7 @@ from sharding.errors import InvalidShardKey, ShardKeyRequired, SlotMoved, WrongS
 from sharding.following import follow
 from sharding.hashing import slot_for
 from sharding.orm.queryset import ShardedManager
-from sharding.orm.writes import owner_instead, remember_keys, require_same_keys
+from sharding.orm.writes import key_names, owner_instead, remember_keys, require_same_keys
 
 __all__ = ["ShardedModel"]
 
@@ -68,8 +68,24 @@ class ShardedModel(models.Model):
         fields: Iterable[str] | None = None,
         from_queryset: models.QuerySet[Self] | None = None,
     ) -> None:
-        using = using or router.db_for_read(type(self), instance=self)
-        super().refresh_from_db(using=using, fields=fields, from_queryset=from_queryset)
+        using = using or self._shard_of_row()
+        names = None if fields is None else {*fields}
+        owner = None if names is None or names & key_names(type(self)) else self._cached_owner()
+        super().refresh_from_db(using=using, fields=names, from_queryset=from_queryset)
+        # Forgotten by Django, because the key is loaded together with any field.
+        if owner is not None and owner.shard_key_value == self.shard_key_value:
+            _key_field(type(self)).set_cached_value(self, owner)
+
+    def _cached_owner(self) -> Any:
+        field = _key_field(type(self))
+        return field.get_cached_value(self, default=None) if field.is_relation else None
+
+    def _shard_of_row(self) -> str:
+        """Where the row is: a key changed since then only counts as a part of the primary key."""
+        stored = getattr(self._state, "stored_shard_key", None)
+        if stored is None or _key_field(type(self)) in self._meta.pk_fields:
+            return router.db_for_read(type(self), instance=self)
+        return slot_cache.get_shard_for_user_id(stored)
 
     def delete(
         self, using: str | None = None, keep_parents: bool = False

@@ -5,6 +5,7 @@ from sharding.errors import ShardKeyRequired
 from tests.sharding.methods.world import (
     ADA,
     BOB,
+    CY,
     EVE,
     WorldTestCase,
     activity_id,
@@ -30,3 +31,30 @@ class NextRowTests(WorldTestCase):
             second = first.get_next_by_occurred_at(profile=ADA)
             self.assertEqual(second.get_previous_by_occurred_at(profile=ADA), first)
         self.assertEqual(second.pk, activity_id(ADA, 1))
+
+
+class RefreshTests(WorldTestCase):
+    def test_undoes_a_changed_key(self) -> None:
+        for user_id in (CY, EVE):
+            activity = Activity.objects.get(profile=BOB, kind="login")
+            activity.profile_id = user_id
+            with self.assert_touches("shard_2", times=1):
+                activity.refresh_from_db()
+            self.assertEqual(activity.profile_id, BOB)
+
+    def test_of_some_fields_keeps_the_related_object(self) -> None:
+        """The key is loaded each time: Django then forgets what a foreign key refers to."""
+        activities = Activity.objects.filter(profile=BOB).select_related("profile")
+        activity = activities.defer("payload").earliest("occurred_at")
+        with self.assert_touches("shard_2", times=1):
+            self.assertEqual((activity.payload, activity.profile.display_name), ({}, "Bob"))
+        activity.refresh_from_db(fields=["profile"])
+        with self.assert_touches("shard_2", times=1):
+            self.assertEqual(activity.profile.display_name, "Bob")
+
+    def test_of_a_changed_primary_key_asks_for_that_row(self) -> None:
+        profile = Profile.objects.get(pk=BOB)
+        profile.pk = CY
+        with self.assert_touches("shard_3", times=1):
+            profile.refresh_from_db()
+        self.assertEqual(profile.display_name, "Cy")

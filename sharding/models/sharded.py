@@ -15,6 +15,7 @@ from sharding.errors import InvalidShardKey, ShardKeyRequired, SlotMoved, WrongS
 from sharding.following import follow
 from sharding.hashing import slot_for
 from sharding.orm.queryset import ShardedManager
+from sharding.orm.subqueries import check_values, of_object
 from sharding.orm.writes import key_names, owner_instead, remember_keys, require_same_keys
 
 __all__ = ["ShardedModel"]
@@ -162,6 +163,13 @@ def _require_own_shard(
         )
 
 
+def _require_own_rows(
+    sender: type[ShardedModel], instance: ShardedModel, using: str, **kwargs: object
+) -> None:
+    """Refuse to store what a subquery would find among the rows of one shard only."""
+    check_values(of_object(instance), (using,))
+
+
 def _after_save(sender: type[ShardedModel], instance: ShardedModel, **kwargs: object) -> None:
     remember_keys(sender, [instance])
 
@@ -177,6 +185,7 @@ def _prepare(sender: type[models.Model], **kwargs: object) -> None:
     sender._meta.original_attrs["base_manager_name"] = "objects"
     sender._meta.__dict__.pop("base_manager", None)
     pre_save.connect(_require_own_shard, sender=sender)
+    pre_save.connect(_require_own_rows, sender=sender)
     post_save.connect(_after_save, sender=sender)
 
 

@@ -14,6 +14,7 @@ from sharding.hashing import slot_for
 from sharding.orm.hidden import within_slots
 from sharding.orm.keys import NO_KEY, key_name
 from sharding.orm.scatter import marked_for_rollback, named
+from sharding.orm.subqueries import check_values, of_object
 from sharding.orm.targets import slots_of
 
 __all__ = [
@@ -39,6 +40,8 @@ def by_shard(objects: Iterable[Any], pinned: str | None) -> dict[str, list[Any]]
     groups: dict[str, list[Any]] = defaultdict(list)
     for instance in objects:
         owner = _owner(instance, pinned)
+        if key_name(type(instance)):
+            check_values(of_object(instance), (owner,))
         if pinned and pinned != owner != owner_instead(pinned, instance.shard_key_value):
             raise WrongShard(
                 f"{type(instance)._meta.label} with {instance.shard_key}="

@@ -1,16 +1,23 @@
 """What objects ask and write by themselves, without a queryset of the caller's."""
 
+from typing import Any
+
+from django.db.models import F, Subquery, Value
+from django.db.models.functions import Coalesce, Concat
+
 from sharding import use_shard
-from sharding.errors import ShardKeyRequired
+from sharding.errors import AcrossShardsRefused, ShardKeyRequired
 from tests.sharding.methods.world import (
     ADA,
     BOB,
     CY,
     EVE,
+    FREE_ID,
     WorldTestCase,
     activity_id,
+    plain,
 )
-from users.models import Activity, Profile
+from users.models import Activity, Profile, User
 
 
 class NextRowTests(WorldTestCase):
@@ -58,3 +65,43 @@ class RefreshTests(WorldTestCase):
         with self.assert_touches("shard_3", times=1):
             profile.refresh_from_db()
         self.assertEqual(profile.display_name, "Cy")
+
+
+class StoredExpressionTests(WorldTestCase):
+    def test_a_subquery_that_may_match_other_users_is_refused(self) -> None:
+        """It would see the rows of one shard only."""
+        name = Profile.objects.filter(pk=ADA).values("display_name")
+        bob = Profile.objects.get(pk=BOB)
+        values: list[Any] = [
+            Subquery(name),
+            name,
+            Coalesce(Subquery(name), Value("none")),
+            Subquery(User.objects.values("email")[:1]),
+        ]
+        for value in values:
+            bob.bio = value
+            for write in (
+                bob.save,
+                lambda: Profile.objects.bulk_update([bob], ["bio"]),
+                lambda: Profile.objects.update_or_create({"bio": value}, pk=BOB),  # noqa: B023
+                lambda: Profile.objects.create(pk=FREE_ID, bio=value),  # noqa: B023
+                lambda: Profile.objects.bulk_create(
+                    [Profile(pk=ADA, bio="later"), Profile(pk=FREE_ID, bio=value)],  # noqa: B023
+                    update_conflicts=True,
+                    update_fields=["bio"],
+                    unique_fields=["pk"],
+                ),
+            ):
+                with self.assertRaises(AcrossShardsRefused):
+                    write()
+        self.assertEqual({each.bio for each in Profile.objects.across_shards()}, {""})
+
+    def test_what_lies_on_the_same_shard(self) -> None:
+        eve = Profile.objects.get(pk=EVE)
+        eve.bio = Subquery(Profile.objects.filter(pk=BOB).values("display_name"))
+        eve.save()
+        self.assertEqual(plain(Profile, "shard_2").get(pk=EVE).bio, "Bob")
+        eve.bio = Concat(F("bio"), Value("!"))
+        Profile.objects.bulk_update([eve], ["bio"])
+        eve.refresh_from_db()
+        self.assertEqual(eve.bio, "Bob!")

@@ -249,6 +249,14 @@ def _managers(model: type[ShardedModel]) -> Iterator[CheckMessage]:
                 obj=model,
                 id="sharding.E008",
             )
+    if model._base_manager.get_queryset().query.where:
+        yield Error(
+            f"{model._meta.label}.{model._base_manager.name} leaves rows out, and save(), "
+            f"refresh_from_db() and cascades go through it.",
+            hint="Name another ShardedManager in Meta.base_manager_name, one that has all rows.",
+            obj=model,
+            id="sharding.E008",
+        )
 
 
 def _not_sharded(model: type[models.Model]) -> Iterator[CheckMessage]:

@@ -181,8 +181,8 @@ def _prepare(sender: type[models.Model], **kwargs: object) -> None:
         sender.shard_key_attname = _key_field(sender).attname
     # save(), refresh_from_db() and cascades go through the base manager. Not left to Meta: a child
     # with a Meta of its own would lose it. Migrations read original_attrs.
-    sender._meta.base_manager_name = "objects"
-    sender._meta.original_attrs["base_manager_name"] = "objects"
+    name = sender._meta.base_manager_name or "objects"
+    sender._meta.base_manager_name = sender._meta.original_attrs["base_manager_name"] = name
     sender._meta.__dict__.pop("base_manager", None)
     pre_save.connect(_require_own_shard, sender=sender)
     pre_save.connect(_require_own_rows, sender=sender)

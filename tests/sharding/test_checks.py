@@ -428,6 +428,32 @@ class ModelsTests(CheckTestCase):
             ("sharding.E008", "users.Replaced.objects is no ShardedManager"),
         )
 
+    def test_e008_a_base_manager_that_leaves_rows_out(self) -> None:
+        """What save() does not find to update it would insert once more."""
+
+        class Visible(ShardedManager[Any]):
+            def get_queryset(self) -> Any:
+                return super().get_queryset().filter(hidden=False)
+
+        class Item(Base):
+            hidden = models.BooleanField(default=False)
+            objects = Visible()
+
+            class Meta:
+                app_label = "users"
+
+        class Whole(Base):
+            hidden = models.BooleanField(default=False)
+            objects = Visible()
+            everything = ShardedManager()
+
+            class Meta:
+                app_label = "users"
+                base_manager_name = "everything"
+
+        self.assertEqual(Whole._base_manager.name, "everything")
+        self.assertFound(("sharding.E008", "users.Item.objects leaves rows out"))
+
     def test_e008_a_sharded_manager_on_a_model_that_is_not(self) -> None:
         class Plain(models.Model):
             objects = ShardedManager()

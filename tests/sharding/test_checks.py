@@ -355,6 +355,22 @@ class ModelsTests(CheckTestCase):
             ("sharding.E005", "unique one holds"),
         )
 
+    def test_e005_unique_for_a_date_without_the_key(self) -> None:
+        """A form looks on the shard of its row only."""
+
+        class Item(Base):
+            slug = models.SlugField(unique_for_date="day")
+            code = models.SlugField(unique_for_year="day")
+            day = models.DateField()
+
+            class Meta:
+                app_label = "users"
+
+        self.assertFound(
+            ("sharding.E005", "users.Item: unique slug holds on each shard"),
+            ("sharding.E005", "users.Item: unique code holds on each shard"),
+        )
+
     def test_e006_primary_keys_that_two_shards_can_give(self) -> None:
         class Counted(ShardedModel):
             user_id = models.UUIDField()

@@ -191,8 +191,11 @@ def _key_names(model: type[ShardedModel]) -> set[str]:
 
 def _unique_sets(model: type[ShardedModel]) -> Iterator[set[str]]:
     """The names of each set of fields that shall be unique, the primary key's aside."""
+    field: Any
     for field in model._meta.local_fields:
         if field.unique and not field.primary_key:
+            yield {field.name}
+        if field.unique_for_date or field.unique_for_month or field.unique_for_year:
             yield {field.name}
     yield from (set(names) for names in model._meta.unique_together)
     for constraint in model._meta.constraints:
@@ -249,6 +252,14 @@ def _managers(model: type[ShardedModel]) -> Iterator[CheckMessage]:
                 obj=model,
                 id="sharding.E008",
             )
+    if model._base_manager.get_queryset().query.where:
+        yield Error(
+            f"{model._meta.label}.{model._base_manager.name} leaves rows out, and save(), "
+            f"refresh_from_db() and cascades go through it.",
+            hint="Name another ShardedManager in Meta.base_manager_name, one that has all rows.",
+            obj=model,
+            id="sharding.E008",
+        )
 
 
 def _not_sharded(model: type[models.Model]) -> Iterator[CheckMessage]:

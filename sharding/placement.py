@@ -17,7 +17,9 @@ PRIMARY_AND_SHARDS = "primary and shards"
 
 def place(model: type[models.Model]) -> str:
     """Return the alias of a model's database, SHARDS, or PRIMARY_AND_SHARDS."""
-    return place_by_managers(model._meta.app_label, model._meta.managers)
+    # What the database cache shows its router is only like a model, and has no managers.
+    managers = getattr(model._meta, "managers", ())
+    return place_by_managers(model._meta.app_label, managers)
 
 
 def place_by_managers(app_label: str, managers: Iterable[models.Manager]) -> str:

@@ -66,5 +66,5 @@ def _shard(model: type[models.Model], instance: models.Model | None) -> str:
     raise ShardKeyRequired(
         f"This query on {model._meta.label} does not say whose rows it wants, so it would have to "
         f"guess a shard. Add `.using(get_shard_for_user_id(user_id))`, or write it inside "
-        f"`with use_shard(alias):`."
+        f"`with use_shard(alias):`. In a migration the alias is schema_editor.connection.alias."
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable
 from contextlib import suppress
+from copy import copy
 from typing import Any, ClassVar, Self
 
 from django.core.exceptions import FieldDoesNotExist
@@ -14,7 +15,8 @@ from sharding.errors import InvalidShardKey, ShardKeyRequired, SlotMoved, WrongS
 from sharding.following import follow
 from sharding.hashing import slot_for
 from sharding.orm.queryset import ShardedManager
-from sharding.orm.writes import owner_instead, remember_keys, require_same_keys
+from sharding.orm.subqueries import check_values, of_object
+from sharding.orm.writes import key_names, owner_instead, remember_keys, require_same_keys
 
 __all__ = ["ShardedModel"]
 
@@ -67,8 +69,24 @@ class ShardedModel(models.Model):
         fields: Iterable[str] | None = None,
         from_queryset: models.QuerySet[Self] | None = None,
     ) -> None:
-        using = using or router.db_for_read(type(self), instance=self)
-        super().refresh_from_db(using=using, fields=fields, from_queryset=from_queryset)
+        using = using or self._shard_of_row()
+        names = None if fields is None else {*fields}
+        owner = None if names is None or names & key_names(type(self)) else self._cached_owner()
+        super().refresh_from_db(using=using, fields=names, from_queryset=from_queryset)
+        # Forgotten by Django, because the key is loaded together with any field.
+        if owner is not None and owner.shard_key_value == self.shard_key_value:
+            _key_field(type(self)).set_cached_value(self, owner)
+
+    def _cached_owner(self) -> Any:
+        field = _key_field(type(self))
+        return field.get_cached_value(self, default=None) if field.is_relation else None
+
+    def _shard_of_row(self) -> str:
+        """Where the row is: a key changed since then only counts as a part of the primary key."""
+        stored = getattr(self._state, "stored_shard_key", None)
+        if stored is None or _key_field(type(self)) in self._meta.pk_fields:
+            return router.db_for_read(type(self), instance=self)
+        return slot_cache.get_shard_for_user_id(stored)
 
     def delete(
         self, using: str | None = None, keep_parents: bool = False
@@ -81,6 +99,13 @@ class ShardedModel(models.Model):
             return super(ShardedModel, self).delete(using=where, keep_parents=keep_parents)
 
         return follow(delete)
+
+    def _get_next_or_previous_by_FIELD(self, *args: Any, **kwargs: Any) -> Self:
+        """Django's get_next_by_…(), for which it would ask the shard of this row alone."""
+        nowhere: Any = copy(self)
+        nowhere._state.db = None
+        find: Any = models.Model._get_next_or_previous_by_FIELD  # type: ignore[attr-defined]
+        return find(nowhere, *args, **kwargs)
 
     # Both look on this row's own shard. Without a key there is none: a form may leave the key for
     # the view to set, and save() will look at it. A key that is no UUID is an error of its field.
@@ -138,6 +163,13 @@ def _require_own_shard(
         )
 
 
+def _require_own_rows(
+    sender: type[ShardedModel], instance: ShardedModel, using: str, **kwargs: object
+) -> None:
+    """Refuse to store what a subquery would find among the rows of one shard only."""
+    check_values(of_object(instance), (using,))
+
+
 def _after_save(sender: type[ShardedModel], instance: ShardedModel, **kwargs: object) -> None:
     remember_keys(sender, [instance])
 
@@ -149,10 +181,11 @@ def _prepare(sender: type[models.Model], **kwargs: object) -> None:
         sender.shard_key_attname = _key_field(sender).attname
     # save(), refresh_from_db() and cascades go through the base manager. Not left to Meta: a child
     # with a Meta of its own would lose it. Migrations read original_attrs.
-    sender._meta.base_manager_name = "objects"
-    sender._meta.original_attrs["base_manager_name"] = "objects"
+    name = sender._meta.base_manager_name or "objects"
+    sender._meta.base_manager_name = sender._meta.original_attrs["base_manager_name"] = name
     sender._meta.__dict__.pop("base_manager", None)
     pre_save.connect(_require_own_shard, sender=sender)
+    pre_save.connect(_require_own_rows, sender=sender)
     post_save.connect(_after_save, sender=sender)
 
 

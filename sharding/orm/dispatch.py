@@ -99,9 +99,7 @@ class Dispatch(models.QuerySet[_Model]):
 
     def _streamed(self, fan_out: FanOut, chunk_size: int) -> Iterator[_Model]:
         objects = fan_out.stream(self, chunk_size)
-        if not self._prefetch_related_lookups:
-            return objects
-        return self._prefetched(objects, chunk_size)
+        return self._prefetched(objects, chunk_size) if self._prefetch_related_lookups else objects
 
     def _prefetched(self, objects: Generator[_Model], chunk_size: int) -> Iterator[_Model]:
         with closing(objects):  # a prefetch that fails must not leave cursors open
@@ -110,10 +108,13 @@ class Dispatch(models.QuerySet[_Model]):
                 yield from chunk
 
     async def aiterator(self, chunk_size: int = _CHUNK) -> AsyncIterator[_Model]:
-        rows = await sync_to_async(self.iterator)(chunk_size)
-        while chunk := await sync_to_async(lambda: list(islice(rows, chunk_size)))():
-            for row in chunk:
-                yield row
+        rows: Any = await sync_to_async(self.iterator)(chunk_size)
+        try:
+            while chunk := await sync_to_async(lambda: list(islice(rows, chunk_size)))():
+                for row in chunk:
+                    yield row
+        finally:  # an abandoned loop's too: its cursors close between other queries, not in them
+            await sync_to_async(rows.close)()
 
     def count(self) -> int:
         fan_out = self._fan_out() if self._result_cache is None else None
@@ -209,8 +210,7 @@ class Dispatch(models.QuerySet[_Model]):
         def update(alias: str, group: list[_Model]) -> int:
             return models.QuerySet.bulk_update(self.using(alias), group, names, batch_size)
 
-        updated: list[int] = writes.each_group(objects, self._db, update)
-        return sum(updated)
+        return sum(writes.each_group(objects, self._db, update))
 
     def get_or_create(
         self, defaults: Mapping[str, Any] | None = None, **kwargs: Any

@@ -11,7 +11,13 @@ from django.db.models.lookups import Exact, In
 from django.db.models.sql import Query
 from django.db.models.sql.where import AND, OR, NothingNode, WhereNode
 
-__all__ = ["is_key", "key_name", "keys_in"]
+__all__ = ["NO_KEY", "is_key", "key_name", "keys_in"]
+
+NO_KEY = (
+    "In a migration a model has no shard key, and each shard runs the migration by itself: write "
+    "`.using(schema_editor.connection.alias)`, or all of it inside "
+    "`with use_shard(schema_editor.connection.alias):`."
+)
 
 Keys = frozenset[Any]
 

@@ -24,6 +24,7 @@ __all__ = [
     "has_subqueries",
     "is_within_key",
     "of_aggregates",
+    "of_object",
     "of_update",
     "queries_in",
     "queries_inside",
@@ -100,6 +101,14 @@ def of_update(query: Query, values: Mapping[str, Any]) -> Iterator[Any]:
         scratch = query.chain(UpdateQuery)
         scratch.add_update_values(values)
         yield from (value for _, _, value in scratch.values)
+
+
+def of_object(instance: Any) -> Iterator[Any]:
+    """The same for what an object is about to store."""
+    fields = instance._meta.concrete_fields
+    values = {each.name: instance.__dict__.get(each.attname) for each in fields}
+    expressions = {name: value for name, value in values.items() if _is_expression(value)}
+    yield from of_update(Query(type(instance)), expressions)
 
 
 def queries_in(query: Query) -> Iterator[Query]:

@@ -6,7 +6,7 @@ from sharding import slot_cache
 from sharding.context import current_shard
 from sharding.errors import ShardKeyRequired
 from sharding.hashing import SLOTS, slot_for
-from sharding.orm.keys import key_name, keys_in
+from sharding.orm.keys import NO_KEY, key_name, keys_in
 from sharding.slots import SlotMap
 
 if TYPE_CHECKING:
@@ -29,11 +29,13 @@ def aliases_for(queryset: "Dispatch[Any]", slot_map: SlotMap | None = None) -> t
         owners = {slot_map.owners[slot_for(key)] for key in keys}
         # No key at all: any shard can say that there are no rows.
         return tuple(sorted(owners)) or (slot_map.owners[0],)
-    if queryset._across:
-        return tuple(sorted(slot_map.aliases))
-    if alias := current_shard():
-        return (alias,)
     model = queryset.model
+    if queryset._across and key_name(model):
+        return tuple(sorted(slot_map.aliases))
+    if (alias := current_shard()) and not queryset._across:
+        return (alias,)
+    if not key_name(model):
+        raise ShardKeyRequired(f"This query on {model._meta.label} names no shard. {NO_KEY}")
     raise ShardKeyRequired(
         f"This query on {model._meta.label} does not say whose rows it wants. Add a filter on "
         f"{key_name(model)}, or say {model.__name__}.objects.across_shards() to ask every shard, "

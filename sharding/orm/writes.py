@@ -7,12 +7,14 @@ from typing import Any, TypeVar
 from django.db import connections, models
 
 from sharding import observing, slot_cache
+from sharding.context import current_shard
 from sharding.errors import ShardKeyChanged, ShardKeyRequired, SlotMoved, WrongShard
 from sharding.following import follow
 from sharding.hashing import slot_for
 from sharding.orm.hidden import within_slots
-from sharding.orm.keys import key_name
+from sharding.orm.keys import NO_KEY, key_name
 from sharding.orm.scatter import marked_for_rollback, named
+from sharding.orm.subqueries import check_values, of_object
 from sharding.orm.targets import slots_of
 
 __all__ = [
@@ -38,7 +40,9 @@ def by_shard(objects: Iterable[Any], pinned: str | None) -> dict[str, list[Any]]
     groups: dict[str, list[Any]] = defaultdict(list)
     for instance in objects:
         owner = _owner(instance, pinned)
-        if pinned and owner_instead(pinned, instance.shard_key_value) != owner:
+        if key_name(type(instance)):
+            check_values(of_object(instance), (owner,))
+        if pinned and pinned != owner != owner_instead(pinned, instance.shard_key_value):
             raise WrongShard(
                 f"{type(instance)._meta.label} with {instance.shard_key}="
                 f"{instance.shard_key_value} belongs on {owner} and was to be stored on {pinned}. "
@@ -51,8 +55,10 @@ def by_shard(objects: Iterable[Any], pinned: str | None) -> dict[str, list[Any]]
 def _owner(instance: Any, pinned: str | None) -> str:
     if (key := getattr(instance, "shard_key_value", None)) is not None:
         return slot_cache.get_shard_for_user_id(key)
-    if pinned and not key_name(type(instance)):
-        return pinned
+    if not key_name(type(instance)):
+        if alias := pinned or current_shard():
+            return alias
+        raise ShardKeyRequired(f"{instance._meta.label} was to be stored on no shard. {NO_KEY}")
     raise ShardKeyRequired(
         f"{type(instance)._meta.label} needs a value in its shard key: that decides the shard."
     )

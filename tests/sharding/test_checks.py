@@ -356,6 +356,22 @@ class ModelsTests(CheckTestCase):
             ("sharding.E005", "unique one holds"),
         )
 
+    def test_e005_unique_for_a_date_without_the_key(self) -> None:
+        """A form looks on the shard of its row only."""
+
+        class Item(Base):
+            slug = models.SlugField(unique_for_date="day")
+            code = models.SlugField(unique_for_year="day")
+            day = models.DateField()
+
+            class Meta:
+                app_label = "users"
+
+        self.assertFound(
+            ("sharding.E005", "users.Item: unique slug holds on each shard"),
+            ("sharding.E005", "users.Item: unique code holds on each shard"),
+        )
+
     def test_e006_primary_keys_that_two_shards_can_give(self) -> None:
         class Counted(ShardedModel):
             user_id = models.UUIDField()
@@ -428,6 +444,32 @@ class ModelsTests(CheckTestCase):
             ("sharding.E008", "users.Item.everything is no ShardedManager"),
             ("sharding.E008", "users.Replaced.objects is no ShardedManager"),
         )
+
+    def test_e008_a_base_manager_that_leaves_rows_out(self) -> None:
+        """What save() does not find to update it would insert once more."""
+
+        class Visible(ShardedManager[Any]):
+            def get_queryset(self) -> Any:
+                return super().get_queryset().filter(hidden=False)
+
+        class Item(Base):
+            hidden = models.BooleanField(default=False)
+            objects = Visible()
+
+            class Meta:
+                app_label = "users"
+
+        class Whole(Base):
+            hidden = models.BooleanField(default=False)
+            objects = Visible()
+            everything = ShardedManager()
+
+            class Meta:
+                app_label = "users"
+                base_manager_name = "everything"
+
+        self.assertEqual(Whole._base_manager.name, "everything")
+        self.assertFound(("sharding.E008", "users.Item.objects leaves rows out"))
 
     def test_e008_a_sharded_manager_on_a_model_that_is_not(self) -> None:
         class Plain(models.Model):

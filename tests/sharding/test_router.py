@@ -10,9 +10,11 @@ from django.apps import apps
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group
 from django.contrib.contenttypes.models import ContentType
+from django.core.cache import cache
+from django.core.management import call_command
 from django.db import connections, models, router
 from django.db.migrations.loader import MigrationLoader
-from django.test import SimpleTestCase, TestCase
+from django.test import SimpleTestCase, TestCase, override_settings
 
 from analytics.models import SyncPosition, SyncRun, UserAnalytics
 from sharding import get_shard_for_user_id, use_shard
@@ -49,6 +51,28 @@ def stored(model: type[models.Model], **values: Any) -> models.Model:
     instance = model(**values)
     instance._state.adding = False
     return instance
+
+
+class DatabaseCacheTests(TestCase):
+    """Its table has no model; what it shows the router is only like one."""
+
+    databases = "__all__"
+
+    @override_settings(
+        CACHES={
+            "default": {
+                "BACKEND": "django.core.cache.backends.db.DatabaseCache",
+                "LOCATION": "cached",
+            }
+        }
+    )
+    def test_on_the_primary(self) -> None:
+        for alias in connections:
+            call_command("createcachetable", database=alias)
+            tables = connections[alias].introspection.table_names()
+            self.assertEqual("cached" in tables, alias == "default", alias)
+        cache.set("name", "Ada")
+        self.assertEqual(cache.get("name"), "Ada")
 
 
 class ReadAndWriteTests(TestCase):

@@ -105,10 +105,14 @@ def of_update(query: Query, values: Mapping[str, Any]) -> Iterator[Any]:
 
 def of_object(instance: Any) -> Iterator[Any]:
     """The same for what an object is about to store."""
-    fields = instance._meta.concrete_fields
-    values = {each.name: instance.__dict__.get(each.attname) for each in fields}
-    expressions = {name: value for name, value in values.items() if _is_expression(value)}
-    yield from of_update(Query(type(instance)), expressions)
+    stored = instance.__dict__
+    expressions = {
+        field.name: value
+        for field in instance._meta.concrete_fields
+        if _is_expression(value := stored.get(field.attname))
+    }
+    if expressions:
+        yield from of_update(Query(type(instance)), expressions)
 
 
 def queries_in(query: Query) -> Iterator[Query]:

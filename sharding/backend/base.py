@@ -21,6 +21,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from sharding import conf, observing, scope, unsure
 from sharding.backend import probing
+from sharding.backend.creation import DatabaseCreation
 from sharding.errors import DatabaseUnavailable, SlotMoved
 
 __all__ = ["DatabaseWrapper", "unavailable"]
@@ -97,6 +98,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     """One connection to one database of the project."""
 
     ops_class = DatabaseOperations
+    creation_class = DatabaseCreation
     _connection_pools: "dict[str, ConnectionPool[Any]]"
     _sign_of_life: dict[str, float] = {}
     _silent: dict[str, float] = {}

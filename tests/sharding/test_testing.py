@@ -1,5 +1,8 @@
 """The assertions for tests of code that uses sharded models."""
 
+from django.db import connections
+
+from analytics.models import SyncPosition
 from sharding.testing import ShardedTestCase
 from tests.sharding.ids import id_on
 from users.models import Profile
@@ -47,3 +50,18 @@ class AssertFanoutTests(ShardedTestCase):
                 self.assertFanout(expected),
             ):
                 Profile.objects.across_shards().count()
+
+
+class SerializedTests(ShardedTestCase):
+    def test_what_a_shard_held_is_put_back(self) -> None:
+        """For serialized_rollback: also what is no user's, and says so nowhere but by its place."""
+        profile = Profile.objects.create(user_id=id_on("shard_2"))
+        SyncPosition.objects.using("shard_2").create(source="here")
+        creation = connections["shard_2"].creation
+        held = creation.serialize_db_to_string()
+        Profile.objects.filter(pk=profile.pk).delete()
+        SyncPosition.objects.using("shard_2").all().delete()
+        with self.assertShards("shard_2"):
+            creation.deserialize_db_from_string(held)
+        self.assertEqual(Profile.objects.get(pk=profile.pk), profile)
+        self.assertTrue(SyncPosition.objects.using("shard_2").filter(source="here").exists())

@@ -15,7 +15,7 @@ from django.db.models.functions import Upper
 from tests.sharding.methods.world import BOB, CY, EVE, FREE_ID, JOINED
 from users.models import Activity, Profile
 
-__all__ = ["ACTIVITY", "LAZY", "PROFILE", "READS", "REFUSED", "ROUTED", "WRITES", "Fields", "Twin"]
+__all__ = ["ACTIVITY", "LAZY", "PROFILE", "READS", "REFUSED", "ROUTED", "TWINS", "WRITES", "Fields"]
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,10 @@ class Twin:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._queryset, f"a{name}")
         return lambda *args, **kwargs: async_to_sync(_finished)(method(*args, **kwargs))
+
+
+# How to name and how to call each method: itself, and its async twin.
+TWINS: list[tuple[str, Callable[[Any], Any]]] = [("", lambda queryset: queryset), ("a", Twin)]
 
 
 async def _finished(made: Any) -> Any:

@@ -33,6 +33,7 @@ __all__ = [
         "WorldTestCase",
         "activities",
         "activity_id",
+        "counts",
         "plain",
         "profiles",
         "sleep_at",
@@ -107,6 +108,11 @@ def activities() -> list[Activity]:
 def activity_id(user_id: UUID, number: int) -> UUID:
     """The id of one of a user's activities."""
     return UUID(int=(user_id.int & 0xFF) << 96 | 0x4000_8000_0000_0000_0000 | number)
+
+
+def counts(model: Any) -> dict[str, int]:
+    """How many rows each shard has."""
+    return {alias: plain(model, alias).count() for alias in SHARDS}
 
 
 def plain(model: type[models.Model], alias: str = REFERENCE) -> "models.QuerySet[Any]":

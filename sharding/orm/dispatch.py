@@ -145,7 +145,7 @@ class Dispatch(models.QuerySet[_Model]):
         if id_list is None or self.query.is_sliced:
             return super().in_bulk(id_list, field_name=field_name)
         if not (wanted := tuple(id_list)):
-            return {}
+            return super().in_bulk((), field_name=field_name)  # which looks at the field
         # Filtered first: the ids may say which shards own them.
         found = self.filter(**{f"{field_name}__in": wanted})
         return models.QuerySet.in_bulk(found, field_name=field_name)

@@ -119,3 +119,9 @@ class OtherTests(WorldTestCase):
             self.assertEqual(manager.paying().filter(pk=ADA).get().display_name, "Ada")
         with self.assert_touches(*SHARDS):
             self.assertEqual(manager.across_shards().paying().count(), 3)
+
+    def test_in_bulk_looks_at_the_field_first(self) -> None:
+        with self.assert_touches():
+            self.assertEqual(Profile.objects.in_bulk([]), {})
+            with self.assertRaisesMessage(ValueError, "plan"):
+                Profile.objects.in_bulk([], field_name="plan")

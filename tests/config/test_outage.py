@@ -151,7 +151,8 @@ class OutageTests(SimpleTestCase):
             )
         self.assertLess(slowest, SLOWER * calm if SOAK else max(SLOWER * calm, WAIT), alias)
         # Without these the test would show nothing.
-        needing = [e for e in sent if not e.probe.works_without(alias) and e.at > killed]
+        down = [e for e in sent if e.at > killed and e.at + e.seconds < before]
+        needing = [e for e in down if not e.probe.works_without(alias)]
         self.assertTrue(needing)
         self.assertFalse(any(each.answered for each in needing))
 

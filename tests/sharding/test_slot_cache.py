@@ -270,6 +270,8 @@ class OutageTests(SimpleTestCase):
             self.addCleanup(hand_over, [0], "shard_2", "shard_1")
             hand_over([0], "shard_1", "shard_2")
             self.assertEqual(slot_cache.current().owners, ("shard_2", *before.owners[1:]))
+        with mock.patch.object(map_source, "_PAUSE", 0):  # and the primary is believed again
+            self.assertEqual(slot_cache.renew(), before)
 
     def test_nothing_is_read_where_a_move_may_have_been_missed(self) -> None:
         """It could ask neither the primary nor a shard; the shard answers queries again."""

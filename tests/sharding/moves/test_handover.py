@@ -187,7 +187,10 @@ class HandoverTests(MovesTestCase):
         self.step(move, "catching up")
         self.execute("shard_2", f"ALTER SUBSCRIPTION {record.name(move)} DISABLE")
         self.lose(move)
-        with self.assertRaisesRegex(MoveFailed, "was given up by shard_1.*Abort the move"):
+        with (
+            mock.patch.object(copying, "_CATCH_UP_TIMEOUT", 30.0),
+            self.assertRaisesRegex(MoveFailed, "was given up by shard_1.*Abort the move"),
+        ):
             run.run(move, quiet)
         run.abort(run.resume(), quiet)
         self.assertWhole()
@@ -195,7 +198,7 @@ class HandoverTests(MovesTestCase):
 
     def test_one_that_was_given_up_or_dropped_after_the_point_of_no_return(self) -> None:
         for lose in (self.lose, cleaning.drop_replication):
-            with self.subTest(lose):
+            with self.subTest(lose), mock.patch.object(handover, "_FOREVER", 30.0):
                 move = self.begin()
                 self.step(move, "moved")
                 self.execute("shard_2", f"ALTER SUBSCRIPTION {record.name(move)} DISABLE")

@@ -8,7 +8,7 @@ from django.db.models import Sum
 from sharding import slot_cache
 from sharding.errors import MoveOvertaken, MoveRefused, SlotMoved
 from sharding.models import Move, Slot
-from sharding.moves import cleaning, prechecks, record, run
+from sharding.moves import cleaning, copying, handover, prechecks, record, run
 from sharding.moves.copying import Progress
 from sharding.moves.servers import execute, value
 from tests.sharding.moves.soak import rounds
@@ -118,6 +118,54 @@ class MoveTests(MovesTestCase):
         self.assertIn(("catching up", "off"), waits)
         self.assertNotIn(("catching up", "on"), waits)
 
+    def test_one_that_wakes_before_the_source_has_forgotten_the_move(self) -> None:
+        move, sleeping = self.begin(), []
+        for state in (*BEFORE, *AFTER):
+            self.step(move, state)
+            # One that catches up waits for the end of the replication slot; "owned" is up to date.
+            if state not in ("catching up", "owned"):
+                sleeping.append(Move.objects.get(pk=move.pk))
+        for mover in sleeping:
+            with (
+                self.subTest(mover.state),
+                mock.patch.object(copying, "_CATCH_UP_TIMEOUT", 5.0),
+                self.assertRaises(MoveOvertaken),
+            ):
+                run.run(mover, quiet)
+            self.assertEqual([owners_of(slot) for slot in SLOTS], [["shard_2"]] * len(SLOTS))
+        self.assertFalse(handover.let_go(move))
+        self.assertEqual(owners_of(SLOTS[0]), ["shard_2"])
+        run.run(move, quiet)
+        self.assertWhole()
+        self.assertNothingLeft(owner="shard_2")
+
+    def test_one_that_sleeps_between_the_fence_and_giving_up(self) -> None:
+        move = self.begin()
+        self.step(move, "fenced")
+        handover.hold(move)
+        run.abort(run.resume(), quiet)
+        with self.assertRaises(MoveOvertaken):
+            handover.give_up(move)
+        self.assertNothingLeft(owner="shard_1")
+
+    def test_one_that_sleeps_before_it_lets_the_target_take_writes(self) -> None:
+        move = self.begin()
+        self.step(move, "switched")
+        original = handover.unsubscribe
+
+        def sleep(asleep: Move) -> None:
+            with mock.patch.object(handover, "unsubscribe", original):
+                run.run(run.resume(), quiet)
+                run.run(run.begin("shard_2", "shard_1", SLOTS), quiet)
+
+        with (
+            mock.patch.object(handover, "unsubscribe", sleep),
+            self.assertRaises(MoveOvertaken),
+        ):
+            handover.take_over(move)
+        self.assertWhole()
+        self.assertNothingLeft(owner="shard_1")
+
     def test_changes_during_the_copy_arrive(self) -> None:
         key = user_id(11)
 
@@ -171,10 +219,10 @@ class MoveTests(MovesTestCase):
         for state in (*BEFORE, *AFTER):
             self.step(move, state)
             hidden = "shard_1" if state in ("switched", "owned") else "shard_2"
-            slot_map = slot_cache.renew()
-            self.assertEqual(slot_map.hidden, {hidden: frozenset(SLOTS)})
             soon = state not in ("planned", "copying", "owned")
-            self.assertEqual(slot_map.handing_over, soon, state)
+            for slot_map in (slot_cache.renew(), slot_cache.read()):  # the other: a new process's
+                self.assertEqual(slot_map.hidden, {hidden: frozenset(SLOTS)})
+                self.assertEqual(slot_map.handing_over, soon, state)
             if state in ("catching up", "switched", "owned"):
                 self.assertGreater(slot_map.version, version)
             version = slot_map.version

@@ -131,7 +131,9 @@ class PrechecksTests(MovesTestCase):
         self.execute("shard_1", "CREATE DATABASE other")
         with pointed_to({"shard_2": {**address, "NAME": "other"}}):
             text = "shard_2 is not set up yet. Run `manage.py migrate`."
-            self.assertRefused(f"from shard_1 to shard_2:\n{text}")
+            problems = list(prechecks._is_itself("shard_1", "shard_2", SLOTS))
+            self.assertEqual(problems, [text])  # and nothing that only follows from it
+            self.assertRefused(text)
             found = status.shard_status("shard_2", slot_cache.current())
             self.assertEqual((found.health, found.problems), ("wrong", [text]))
         self.execute("shard_1", "DROP DATABASE other WITH (FORCE)")

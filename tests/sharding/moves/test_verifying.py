@@ -84,6 +84,7 @@ class VerifyingTests(MovesTestCase):
         Profile.objects.filter(user_id=KEY).update(bio="never")
         with (
             mock.patch.object(copying, "_ERRORS", 1),
+            mock.patch.object(copying, "_CATCH_UP_TIMEOUT", 30.0),
             self.assertRaisesRegex(MoveFailed, "shard_2 fails again and again to apply"),
         ):
             run.run(move, quiet)

@@ -1,5 +1,6 @@
 """The sync while slots move: nothing vanishes, nothing is lost between two logs."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from unittest import mock
 from uuid import UUID
@@ -9,10 +10,12 @@ from analytics.sync.described import PROFILES
 from analytics.sync.errors import Overtaken
 from analytics.sync.turn import Turn
 from sharding import slot_cache
+from sharding.errors import DatabaseUnavailable
 from sharding.models import Move
 from sharding.moves import handover, run
 from tests.analytics.sync.support import clear, copies, execute, in_thread, logged, rows, sync
 from tests.sharding.moves.support import SLOTS, MovesTestCase, quiet, user_id
+from tests.support import server_down
 from users.models import Profile
 
 HERE, THERE = Source(PROFILES, "shard_1"), Source(PROFILES, "shard_2")
@@ -106,6 +109,12 @@ class SyncThroughMovesTests(MovesTestCase):
         self.assertEqual(self.copied()[KEY][0], "shard_2")
 
     def test_a_batch_of_the_former_owner_in_flight_fails(self) -> None:
+        self.assertBatchInFlightFails(nullcontext())
+
+    def test_a_batch_in_flight_of_a_former_owner_that_is_down(self) -> None:
+        self.assertBatchInFlightFails(server_down("shard_1"))
+
+    def assertBatchInFlightFails(self, meanwhile: AbstractContextManager[None]) -> None:
         """The move, and a sync of the new owner, come between its reading and its writing."""
         Profile.objects.filter(user_id=KEY).update(plan="pro")
         turn = batch.begin(HERE)
@@ -119,10 +128,30 @@ class SyncThroughMovesTests(MovesTestCase):
         def move_and_sync() -> None:
             self.move()
             Profile.objects.filter(user_id=KEY).update(plan="team")
-            sync(THERE)
+            with meanwhile:
+                sync(THERE)
 
         with mock.patch.object(Turn, "take_over", late), self.assertRaises(Overtaken):
             batch.sync_log(turn, 100)
         self.assertEqual(self.copied()[KEY], ("shard_2", "team"))
         sync(HERE)
         self.assertEqual(self.copied()[KEY], ("shard_2", "team"))
+
+    def test_slots_that_arrive_after_a_batch_began(self) -> None:
+        """It has made no batch of the former owner fail, so it must not speak for those slots."""
+        turn = batch.begin(THERE)
+        self.move()
+        with self.assertRaisesRegex(Overtaken, "Slots arrived at shard_2 just now"):
+            batch.sync_log(turn, 100)
+        self.assertEqual(self.copied()[KEY][0], "shard_1")
+        sync(THERE)
+        self.assertEqual(self.copied()[KEY][0], "shard_2")
+
+    def test_an_arrival_is_kept_until_the_former_owner_was_overtaken(self) -> None:
+        self.move()
+        with server_down("analytics"), self.assertRaises(DatabaseUnavailable):
+            batch.begin(THERE)
+        arrivals = "SELECT shard FROM analytics_syncarrival"
+        self.assertEqual(execute("shard_2", arrivals), [("shard_1",)])
+        batch.begin(THERE)
+        self.assertEqual(execute("shard_2", arrivals), [])

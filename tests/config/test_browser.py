@@ -140,9 +140,9 @@ class AdminTests(BrowserTestCase):
             *(f"users/{name}/change/" for name in (f"profile/{row}", f"user/{row}")),
             f"users/user/{row}/delete/",
         ):
-            self.go(path)
             for width in (1280, 390):
                 self.page.set_viewport_size({"width": width, "height": 844})
+                self.go(path)
                 with self.subTest(path, width=width):
                     wide = self.page.evaluate("document.documentElement.scrollWidth")
                     self.assertLessEqual(wide, width)

@@ -126,6 +126,14 @@ class MoveTests(MovesTestCase):
         self.assertWhole()
         self.assertNothingLeft(owner="shard_2")
 
+    def test_one_that_wakes_after_the_move_was_given_up(self) -> None:
+        move = self.begin()
+        sleeping = Move.objects.get(pk=move.pk)
+        run.abort(move, quiet)
+        with self.assertRaises(MoveOvertaken):
+            run.run(sleeping, quiet)
+        self.assertNothingLeft(owner="shard_1")
+
     def test_one_that_sleeps_between_the_fence_and_giving_up(self) -> None:
         move = self.begin()
         self.step(move, "fenced")

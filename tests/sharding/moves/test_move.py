@@ -106,7 +106,8 @@ class MoveTests(MovesTestCase):
                 run.run(run.begin("shard_2", "shard_1", SLOTS), quiet)
 
     def test_one_that_wakes_before_the_source_has_forgotten_the_move(self) -> None:
-        move, sleeping = self.begin(), []
+        move = self.begin()
+        sleeping: list[Move] = []
         for state in (*BEFORE, *AFTER):
             self.step(move, state)
             # One that catches up waits for the end of the replication slot; "owned" is up to date.

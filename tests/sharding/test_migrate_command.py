@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from unittest import mock
 
-from django.core.checks import Error, Tags, Warning, register, registry
+from django.core.checks import CheckMessage, Error, Tags, Warning, register, registry
 from django.core.management import CommandError, call_command
 from django.db import connections
 from django.db.migrations.recorder import MigrationRecorder
@@ -82,6 +82,15 @@ class AllDatabasesTests(MigrateTestCase):
         self.assertApplied("0001", "0002")
 
 
+def connect_and_check(
+    databases: Sequence[str] | None = None, **kwargs: object
+) -> list[CheckMessage]:
+    """The project's check, after another one that has connected."""
+    for alias in databases or ():
+        connections[alias].ensure_connection()
+    return check_shards(databases=databases)
+
+
 class FailureTests(MigrateTestCase):
     def test_a_server_that_is_down_does_not_stop_the_others(self) -> None:
         with server_down("shard_2"), self.assertRaisesMessage(CommandError, "Not done on shard_2,"):
@@ -143,8 +152,9 @@ class FailureTests(MigrateTestCase):
         connections.close_all()
         with (
             self.settings(SHARDING_CHECK_IDENTITY=True),
-            mock.patch.object(registry.registry, "registered_checks", {check_shards}),
+            mock.patch.object(registry.registry, "registered_checks", set()),
         ):
+            register(connect_and_check, Tags.database)
             self.migrate(skip_checks=False)
         self.assertEqual(slot_cache.read().alias(999), "shard_3")
 

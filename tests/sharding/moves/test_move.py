@@ -119,7 +119,8 @@ class MoveTests(MovesTestCase):
         self.assertNotIn(("catching up", "on"), waits)
 
     def test_one_that_wakes_before_the_source_has_forgotten_the_move(self) -> None:
-        move, sleeping = self.begin(), []
+        move = self.begin()
+        sleeping: list[Move] = []
         for state in (*BEFORE, *AFTER):
             self.step(move, state)
             # One that catches up waits for the end of the replication slot; "owned" is up to date.
@@ -138,6 +139,14 @@ class MoveTests(MovesTestCase):
         run.run(move, quiet)
         self.assertWhole()
         self.assertNothingLeft(owner="shard_2")
+
+    def test_one_that_wakes_after_the_move_was_given_up(self) -> None:
+        move = self.begin()
+        sleeping = Move.objects.get(pk=move.pk)
+        run.abort(move, quiet)
+        with self.assertRaises(MoveOvertaken):
+            run.run(sleeping, quiet)
+        self.assertNothingLeft(owner="shard_1")
 
     def test_one_that_sleeps_between_the_fence_and_giving_up(self) -> None:
         move = self.begin()

@@ -42,14 +42,14 @@ clean: able ## stop the embedded servers and delete them, var/ and .venv
 	rm -rf var .venv
 
 test: $(READY_DEV) ## run the tests, on servers of their own
-	$(PY) manage.py test --parallel 2 $(TESTS)
+	$(PY) manage.py test --parallel 3 $(TESTS)
 
 soak: $(READY_DEV) ## run the tests at length: minutes to hours
 	SOAK=1 $(PY) manage.py test --parallel 2 $(TESTS)
 
 coverage: $(READY_DEV) ## run the tests, and show what they do not reach
 	@$(PY) -m coverage erase
-	$(PY) -m coverage run manage.py test --parallel 2 $(TESTS)
+	$(PY) -m coverage run manage.py test --parallel 3 $(TESTS)
 	@$(PY) -m coverage combine --quiet
 	$(PY) -m coverage report --skip-covered
 

@@ -14,6 +14,7 @@ from analytics.sync import Overtaken, full, sources, sync_user
 from analytics.sync import run as run_module
 from analytics.sync.batch import begin
 from analytics.sync.lock import LOCK
+from sharding import slot_cache
 from tests.analytics.sync.steps import at
 from tests.analytics.sync.support import (
     SHARD,
@@ -279,6 +280,14 @@ class UserTests(SyncTestCase):
         for wrong in ("ada", ""):
             with self.subTest(wrong), self.assertRaisesRegex(CommandError, "no UUID"):
                 run("--user", wrong)
+
+    def test_one_user_where_nothing_was_migrated(self) -> None:
+        execute("default", "ALTER TABLE sharding_slot RENAME TO hidden")
+        self.addCleanup(slot_cache.clear)
+        self.addCleanup(execute, "default", "ALTER TABLE hidden RENAME TO sharding_slot")
+        slot_cache.clear()
+        with self.assertRaisesRegex(CommandError, "no slot map yet. Run `manage.py migrate`"):
+            run("--user", str(key(1)))
 
     def test_numbers_that_are_none(self) -> None:
         for arguments in (

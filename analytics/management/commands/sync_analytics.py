@@ -83,11 +83,9 @@ class Command(BaseCommand):
             self.stdout.write(str(error))
         except (ShardingError, *_FAILURES) as error:
             raise CommandError(str(error)) from error
-        except KeyboardInterrupt as error:
+        except (KeyboardInterrupt, SystemExit) as error:
+            # An exit code of 0, as of other commands, would say that the copies are up to date.
             raise CommandError(_INTERRUPTED) from error
-        except SystemExit:
-            self.stderr.write(_INTERRUPTED)
-            raise
 
     def _handle(self, options: dict[str, Any]) -> None:
         if options["user"] is not None:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from analytics import sync
 from analytics.models import UserAnalytics
 from analytics.sync.lock import AnotherSync, only_sync
-from sharding.errors import DatabaseUnavailable, InvalidShardKey
+from sharding.errors import DatabaseUnavailable, ShardingError
 
 _FAILURES = (sync.SyncFailed, DatabaseUnavailable)
 _SHOWN = 20  # ids of a bucket, and buckets of a source
@@ -81,13 +81,11 @@ class Command(BaseCommand):
             self._handle(options)
         except AnotherSync as error:
             self.stdout.write(str(error))
-        except (InvalidShardKey, *_FAILURES) as error:
+        except (ShardingError, *_FAILURES) as error:
             raise CommandError(str(error)) from error
-        except KeyboardInterrupt as error:
+        except (KeyboardInterrupt, SystemExit) as error:
+            # An exit code of 0, as of other commands, would say that the copies are up to date.
             raise CommandError(_INTERRUPTED) from error
-        except SystemExit:
-            self.stderr.write(_INTERRUPTED)
-            raise
 
     def _handle(self, options: dict[str, Any]) -> None:
         if options["user"] is not None:

@@ -180,18 +180,20 @@ class ProcessTests(SyncTestCase):
         self.assertEqualSides()
         self.assertEqual(copies()[A][1], "new")
 
-    def test_ctrl_c_is_one_line(self) -> None:
+    def test_an_interruption_is_one_line_and_no_success(self) -> None:
         add_users([A])
-        with connect("analytics") as other:
-            other.execute("LOCK TABLE analytics_useranalytics")
-            program = self.start("--full")
-            wait_until(lambda: execute("analytics", WAITING), "it to wait")
-            program.send_signal(signal.SIGINT)
-            output, _ = program.communicate(timeout=30)
-        self.assertEqual(program.returncode, 1)
-        self.assertNotIn("Traceback", output)
-        self.assertIn("Interrupted; what was copied stays", output)
-        self.assertHeals()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with self.subTest(number.name):
+                with connect("analytics") as other:
+                    other.execute("LOCK TABLE analytics_useranalytics")
+                    program = self.start("--full")
+                    wait_until(lambda: execute("analytics", WAITING), "it to wait")
+                    program.send_signal(number)
+                    output, _ = program.communicate(timeout=30)
+                self.assertEqual(program.returncode, 1)
+                self.assertNotIn("Traceback", output)
+                self.assertIn("Interrupted; what was copied stays", output)
+                self.assertHeals()
 
 
 class RightsTests(SyncTestCase):

@@ -73,21 +73,19 @@ def _arrivals(source: Source) -> list[str]:
 
 
 def _log_arrived(alias: str, shard: str) -> None:
-    analytics = conf.analytics()
     with (
         naming(alias),
         transaction.atomic(using=alias),
         connections[alias].cursor() as here,
-        naming(analytics),
-        connections[analytics].cursor() as there,
+        connections[conf.analytics()].cursor() as there,
     ):
         # All that are noted by now; what comes later is noted anew.
         here.execute(_TAKE_ARRIVAL, [shard])
-        slots = {slot for (each,) in here.fetchall() for slot in each}
-        for source in (Source(synced, alias) for synced in SYNCED if synced.shard_field):
-            keys = statements.copy_out_keys(source, slots)
+        slots = frozenset(slot for (each,) in here.fetchall() for slot in each)
+        for source in (Source(synced, alias, slots) for synced in SYNCED if synced.shard_field):
+            keys = statements.copy_out_keys(source)
             pipe(there, here, out=keys, into=statements.copy_to_log(source))
-            here.execute(statements.log_rows(source, slots))
+            here.execute(statements.log_rows(source))
 
 
 def require_settled(cursor: CursorWrapper, source: Source) -> None:

@@ -106,12 +106,10 @@ def delete_ranges(source: Source) -> Composed:
     ).format(source.target, _within("t", source.target_key), _did_not_come(source))
 
 
-def copy_out_keys(source: Source, slots: Iterable[int]) -> Composed:
-    """Read the keys of all copies in these slots, whichever shard they name."""
-    return SQL("COPY (SELECT {key} FROM {target} WHERE {which}) TO STDOUT (FORMAT BINARY)").format(
-        key=source.target_key,
-        target=source.target,
-        which=in_slots(slot_of(source.target_key), slots),
+def copy_out_keys(source: Source) -> Composed:
+    """Read the keys of all copies in the source's slots, whichever shard they name."""
+    return SQL("COPY (SELECT {} FROM {} t WHERE {}) TO STDOUT (FORMAT BINARY)").format(
+        _of("t", source.target_key), source.target, _own_copies(source)
     )
 
 
@@ -120,16 +118,10 @@ def copy_to_log(source: Source) -> Composed:
     return SQL("COPY {} (user_id) FROM STDIN (FORMAT BINARY)").format(source.log)
 
 
-def log_rows(source: Source, slots: Iterable[int]) -> Composed:
-    """Log the rows in these slots that the log does not name yet."""
-    return SQL(
-        "INSERT INTO {log} (user_id) SELECT {key} FROM {table} t"
-        " WHERE {which} AND NOT EXISTS (SELECT FROM {log} WHERE user_id = {key})"
-    ).format(
-        log=source.log,
-        key=_of("t", source.key),
-        table=source.table,
-        which=in_slots(slot_of(_of("t", source.key)), slots),
+def log_rows(source: Source) -> Composed:
+    """Log the rows in the source's slots that the log does not name yet."""
+    return SQL("INSERT INTO {} (user_id) SELECT {} {}").format(
+        source.log, _of("t", source.key), _unlogged(source)
     )
 
 
@@ -142,15 +134,7 @@ def any_copies(source: Source) -> Composed:
 
 def count_rows(source: Source) -> Composed:
     """Count the rows of users whom the log does not name."""
-    return SQL(
-        "SELECT count(*) FROM {table} t"
-        " WHERE {own} AND NOT EXISTS (SELECT FROM {log} WHERE user_id = {key})"
-    ).format(
-        table=source.table,
-        own=_own_rows(source),
-        log=source.log,
-        key=_of("t", source.key),
-    )
+    return SQL("SELECT count(*) {}").format(_unlogged(source))
 
 
 def count_copies(source: Source) -> Composed:
@@ -242,6 +226,18 @@ def _own_rows(source: Source) -> Composable:
     if source.slots is None:
         return SQL("true")
     return _in_own_slots(source, _of("t", source.key))
+
+
+def _unlogged(source: Source) -> Composed:
+    """The rows of users whom the log does not name."""
+    return SQL(
+        "FROM {table} t WHERE {own} AND NOT EXISTS (SELECT FROM {log} WHERE user_id = {key})"
+    ).format(
+        table=source.table,
+        own=_own_rows(source),
+        log=source.log,
+        key=_of("t", source.key),
+    )
 
 
 def _in_own_slots(source: Source, key: Composable) -> Composable:

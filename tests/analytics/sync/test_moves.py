@@ -5,7 +5,7 @@ from typing import Any
 from unittest import mock
 from uuid import UUID
 
-from analytics.sync import Source, batch, verify
+from analytics.sync import Source, SyncFailed, batch, statements, verify
 from analytics.sync.described import PROFILES
 from analytics.sync.errors import Overtaken
 from analytics.sync.turn import Turn
@@ -69,6 +69,14 @@ class SyncThroughMovesTests(MovesTestCase):
         for source in (HERE, THERE):
             sync(source)
         self.assertEqual(self.copied()[KEY], ("shard_2", "pro"))
+        self.assertAllCopied()
+
+    def test_what_the_shard_refuses_is_said_of_the_shard(self) -> None:
+        self.move()
+        refused = mock.patch.object(statements, "log_rows", lambda source: "SELECT 1 / 0")
+        with refused, self.assertRaisesRegex(SyncFailed, "shard_2 stopped the sync: division"):
+            sync(THERE)
+        sync(THERE)
         self.assertAllCopied()
 
     def test_two_moves_between_two_syncs(self) -> None:

@@ -5,10 +5,9 @@ from typing import Any
 
 from django.apps import apps
 from django.core.checks import CheckMessage, Error, Tags, register
-from django.db import connections
 from psycopg.sql import Identifier
 
-from analytics.sync.described import SYNCED, Synced
+from analytics.sync.described import SYNCED, Synced, column_type
 from sharding import conf
 from sharding.change_log import Change
 
@@ -29,8 +28,8 @@ def _types(synced: Synced) -> Iterator[CheckMessage]:
             synced.source._meta.get_field(name),
             synced.target._meta.get_field(copy),
         ]
-        here, there = (field.db_type(connections[conf.analytics()]) for field in fields)
-        if here.partition("(")[0] != there.partition("(")[0]:
+        here, there = (column_type(field, conf.analytics()) for field in fields)
+        if here != there:
             yield Error(
                 f"{synced.name}: {name} is {here}, but its copy {copy} is {there}.",
                 hint="They are copied byte by byte: give both the same type.",

@@ -13,7 +13,7 @@ from sharding.change_log import Change
 from sharding.placement import aliases_at, place
 from users.models import Profile, ProfileChange, User, UserChange
 
-__all__ = ["PROFILES", "SYNCED", "USERS", "Source", "Synced", "sources"]
+__all__ = ["PROFILES", "SYNCED", "USERS", "Source", "Synced", "column_type", "sources"]
 
 # Types whose values have the same hash on every server. Others have none (json, bit, money), or one
 # that contains numbers of the server's own (enums), and are compared as text.
@@ -99,7 +99,7 @@ class Source:
         """Which of the columns, in their order, are compared as text."""
         model = self.synced.source
         fields = [model._meta.pk, *(model._meta.get_field(name) for name in self.synced.columns)]
-        return [_type(field, self.alias) not in _HASHED_ALIKE for field in fields]
+        return [column_type(field, self.alias) not in _HASHED_ALIKE for field in fields]
 
     @cached_property
     def shard_column(self) -> Identifier | None:
@@ -151,6 +151,6 @@ def _column(model: type[models.Model], name: str) -> Identifier:
     return Identifier(found.column)
 
 
-def _type(field: Any, alias: str) -> str:
+def column_type(field: Any, alias: str) -> str:
     """Return a column's type without its length, e.g. varchar."""
     return field.db_type(connections[alias]).partition("(")[0]

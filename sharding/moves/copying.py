@@ -125,7 +125,7 @@ def drained(move: Move, *, timeout: float) -> None:
     _flush(move.target)
 
 
-def require_healthy(move: Move) -> None:
+def _require_healthy(move: Move) -> None:
     """Raise MoveFailed when the replication has stopped for good."""
     name = record.name(move)
     lost = value(
@@ -150,7 +150,7 @@ class _Errors:
 
     def require_few(self) -> None:
         """Raise MoveFailed when the target cannot apply what the source sends."""
-        require_healthy(self.move)
+        _require_healthy(self.move)
         if self._count() - self.before > _ERRORS:
             raise MoveFailed(
                 f"{self.move.target} fails again and again to apply what {self.move.source} sends; "

@@ -108,7 +108,7 @@ def receive_rest(move: Move, report: Report) -> None:
 def unsubscribe(move: Move) -> None:
     """Drop the subscription without its replication slot, which may be out of reach."""
     name = record.name(move)
-    if not value(move.target, "SELECT true FROM pg_subscription WHERE subname = %s", [name]):
+    if not _is_subscribed(move):
         return
     # Its worker first: one that lives would delete here what is later cleaned on the source.
     for change in ("DISABLE", "SET (slot_name = NONE)"):
@@ -166,10 +166,13 @@ def _wait_for_writers(move: Move, *, timeout: float) -> None:
 
 def _replicates(move: Move) -> bool:
     """Say whether the target can still receive anything: neither end was dropped, nor given up."""
-    name = [record.name(move)]
     slot = "SELECT invalidation_reason IS NULL FROM pg_replication_slots WHERE slot_name = %s"
+    return _is_subscribed(move) and bool(value(move.source, slot, [record.name(move)]))
+
+
+def _is_subscribed(move: Move) -> bool:
     subscription = "SELECT true FROM pg_subscription WHERE subname = %s"
-    return bool(value(move.target, subscription, name) and value(move.source, slot, name))
+    return bool(value(move.target, subscription, [record.name(move)]))
 
 
 def _has_no_worker(move: Move) -> bool:

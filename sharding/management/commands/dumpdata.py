@@ -17,12 +17,12 @@ class Command(dumpdata.Command):
     """Django's, for one database of many."""
 
     def handle(self, *app_labels: str, **options: Any) -> None:
+        labels = {label.lower() for label in app_labels}
         elsewhere = [
             model
-            for model in _asked(app_labels, options["exclude"])
+            for model in _asked(labels, options["exclude"])
             if not router.allow_migrate_model(options["database"], model)
         ]
-        labels = {label.lower() for label in app_labels}
         if named := [model for model in elsewhere if model._meta.label_lower in labels]:
             raise CommandError(
                 f"There are no rows on {options['database']} of {_places(named)}. Say --database, "
@@ -36,9 +36,8 @@ class Command(dumpdata.Command):
             )
 
 
-def _asked(app_labels: tuple[str, ...], excluded: list[str]) -> Iterator[type[models.Model]]:
+def _asked(labels: set[str], excluded: list[str]) -> Iterator[type[models.Model]]:
     without_models, without_apps = parse_apps_and_model_labels(excluded)
-    labels = {label.lower() for label in app_labels}
     for model in apps.get_models():
         meta = model._meta
         left_out = model in without_models or apps.get_app_config(meta.app_label) in without_apps
